@@ -1,0 +1,27 @@
+"""The one configuration: defaults, units, ranges, descriptions. Live values stand in the `config` bucket."""
+
+from typing import Annotated
+
+import msgspec
+
+Seconds = Annotated[float, msgspec.Meta(ge=0.05, le=86_400)]
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What an operator may change while the hive runs. An empty bucket means these defaults."""
+
+    answer_wait_s: Annotated[
+        float,
+        msgspec.Meta(ge=0.05, le=30, description="How long the gateway waits for a decision before 202."),
+    ] = 2.0
+    ageing_s: Annotated[
+        float,
+        msgspec.Meta(
+            ge=1, le=86_400, description="A waiting task moves up one priority each so many seconds."
+        ),
+    ] = 60.0
+    assignment_taken_within_s: Seconds = 2.0
+    stop_grace_s: Annotated[
+        float, msgspec.Meta(ge=0, le=600, description="How long a stopping bot may finish what it does.")
+    ] = 10.0
+    bot_key_requests_per_minute: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 100

@@ -1,0 +1,54 @@
+"""Dead letters: what a service could not handle. Every service answers these for its own."""
+
+from datetime import datetime
+
+import msgspec
+
+from shared.kernel.messages import Outcome, Query
+
+
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
+    """One command that could not be handled. `state`: dead, replayed, dropped. `body` is the stored text."""
+
+    id: str
+    service: str
+    subject: str
+    reason: str
+    attempts: int
+    at: datetime
+    headers: dict[str, str]
+    body: str
+    state: str = "dead"
+
+
+class DeadLetters(msgspec.Struct, frozen=True, kw_only=True):
+    """Newest first."""
+
+    items: list[DeadLetter]
+
+
+class ListDead(Query[DeadLetters], frozen=True, kw_only=True):
+    """All dead letters of the service; `state` None: only `dead` ones."""
+
+    answer = DeadLetters
+
+    state: str | None = None
+    limit: int = 200
+
+
+class ReplayDead(Query[Outcome], frozen=True, kw_only=True):
+    """Decide it again now, as the sender it came from. NotFound: `dead_letter_not_found`."""
+
+    answer = Outcome
+
+    id: str
+    actor: str
+
+
+class DropDead(Query[DeadLetter], frozen=True, kw_only=True):
+    """Give it up: it is kept as dropped until DEAD forgets it."""
+
+    answer = DeadLetter
+
+    id: str
+    actor: str

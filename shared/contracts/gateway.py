@@ -1,0 +1,77 @@
+"""What the gateway records about access: keys, by hash, never by secret."""
+
+from datetime import datetime
+from typing import ClassVar
+
+from shared.contracts.words import KeyId
+from shared.kernel.messages import Command, Fact
+
+
+class KeyCreated(Fact, frozen=True, kw_only=True):
+    """A key exists. `secret_hash` is SHA-256 hex of the secret; `kind`: api, login (one use), session (a browser).
+
+    `rate_per_minute` None: no limit. Scopes: `tasks:read tasks:write bots:read bots:write dlq:write keys:write admin`.
+    """
+
+    key_id: KeyId
+    name: str
+    kind: str
+    prefix: str
+    secret_hash: str
+    scopes: tuple[str, ...]
+    rate_per_minute: int | None = None
+    expires_at: datetime | None = None
+
+
+class KeyUsed(Fact, frozen=True, kw_only=True):
+    """It was used; said at most once an hour."""
+
+    key_id: KeyId
+
+
+class KeyRevoked(Fact, frozen=True, kw_only=True):
+    """It opens nothing any more."""
+
+    key_id: KeyId
+    reason: str
+
+
+KeyFact = KeyCreated | KeyUsed | KeyRevoked
+
+
+class _KeyCommand(Command, frozen=True, kw_only=True):
+    """About one key."""
+
+    service: ClassVar[str] = "gateway"
+    aggregate: ClassVar[str] = "key"
+    key_field: ClassVar[str] = "key_id"
+    senders: ClassVar[frozenset[str]] = frozenset({"gateway"})
+
+
+class CreateKey(_KeyCommand, frozen=True, kw_only=True):
+    """There shall be such a key."""
+
+    key_id: KeyId
+    name: str
+    kind: str
+    prefix: str
+    secret_hash: str
+    scopes: tuple[str, ...]
+    rate_per_minute: int | None = None
+    expires_at: datetime | None = None
+
+
+class NoteKeyUse(_KeyCommand, frozen=True, kw_only=True):
+    """It was used at this moment."""
+
+    key_id: KeyId
+
+
+class RevokeKey(_KeyCommand, frozen=True, kw_only=True):
+    """It shall open nothing any more."""
+
+    key_id: KeyId
+    reason: str = "asked"
+
+
+KeyRequest = CreateKey | NoteKeyUse | RevokeKey

@@ -1,0 +1,167 @@
+"""Subjects, streams, buckets, senders: the one place that builds or splits them."""
+
+from typing import Final, NamedTuple
+
+from shared.contracts.words import PARTITIONS
+
+EVENTS: Final = "EVENTS"
+DISPATCH: Final = "DISPATCH"
+LIVE: Final = "LIVE"
+DEAD: Final = "DEAD"
+FILES: Final = "FILES"
+
+CONFIG_BUCKET: Final = "config"
+ROUTING_BUCKET: Final = "routing"
+HEALTH_BUCKET: Final = "health"
+MODE_BUCKET: Final = "mode"
+TRAFFIC_BUCKET: Final = "traffic"
+SEATS_BUCKET: Final = "seats"
+SUSPECTS_BUCKET: Final = "suspects"
+
+GATEWAY: Final = "gateway"
+BLUE: Final = "blue"
+GREEN: Final = "green"
+
+REPLY_HEADER: Final = "Hive-Reply"
+"""Where the outcome of a command is to go; obeyed only under `_INBOX.<sender>.>`."""
+
+
+class CommandAddress(NamedTuple):
+    """A stored command's subject, split."""
+
+    service: str
+    partition: int
+    sender: str
+    aggregate_id: str
+
+
+def service_sender(service: str) -> str:
+    """The broker user of a service: `gateway` is its own, the others are `svc-<service>`."""
+    return GATEWAY if service == GATEWAY else f"svc-{service}"
+
+
+def bot_sender(bot_id: str) -> str:
+    """The broker user of a bot."""
+    return f"bot-{bot_id}"
+
+
+def sender_kind(sender: str) -> str:
+    """`gateway`, `service` or `bot`."""
+    if sender == GATEWAY:
+        return "gateway"
+    return "service" if sender.startswith("svc-") else "bot"
+
+
+def inbox_prefix(sender: str) -> str:
+    """Under which a sender may be answered."""
+    return f"_INBOX.{sender}"
+
+
+def command_stream(service: str) -> str:
+    """The work queue of a service."""
+    return f"CMD_{service.upper()}"
+
+
+def command_subject(service: str, sender: str, aggregate_id: str) -> str:
+    """Where a sender publishes a command."""
+    return f"cmd.{service}.{sender}.{aggregate_id}"
+
+
+def stored_command_filter(service: str, partition: int) -> str:
+    """The stored commands of one partition: what a consumer's filter names."""
+    return f"cmd.{service}.{partition}.*.*"
+
+
+def waiting_command_filter(service: str, aggregate_id: str) -> str:
+    """The stored commands that wait for one aggregate."""
+    return f"cmd.{service}.*.*.{aggregate_id}"
+
+
+def parse_stored_command(subject: str) -> CommandAddress:
+    """Split `cmd.<service>.<partition>.<sender>.<aggregate_id>`."""
+    _, service, partition, sender, aggregate_id = subject.split(".")
+    return CommandAddress(service, int(partition), sender, aggregate_id)
+
+
+def command_consumer(service: str, colour: str) -> str:
+    """The durable consumer of one service and colour; its filters are the partitions it owns."""
+    return f"{service}-{colour}"
+
+
+def partition_of(aggregate_id: str) -> int:
+    """FNV-1a 32 of the id, mod PARTITIONS: what the server's `partition(128,3)` computes."""
+    digest = 0x811C9DC5
+    for byte in aggregate_id.encode():
+        digest = ((digest ^ byte) * 0x01000193) & 0xFFFFFFFF
+    return digest % PARTITIONS
+
+
+def event_subject(aggregate: str, aggregate_id: str) -> str:
+    """The literal subject of one aggregate's commits."""
+    return f"evt.{aggregate}.{aggregate_id}"
+
+
+def parse_event(subject: str) -> tuple[str, str]:
+    """(aggregate, aggregate id) of a commit's subject."""
+    _, aggregate, aggregate_id = subject.split(".")
+    return aggregate, aggregate_id
+
+
+def audit_subject(service: str) -> str:
+    """Where a service records what is no fact of an aggregate: refusals, denied access."""
+    return event_subject("audit", service)
+
+
+def run_subject(bot_id: str) -> str:
+    """Assignments on their way to a bot."""
+    return f"run.{bot_id}"
+
+
+def bot_consumer(bot_id: str) -> str:
+    """A bot's durable consumer on DISPATCH."""
+    return f"bot-{bot_id}"
+
+
+def heartbeat_subject(bot_id: str) -> str:
+    """Where a bot's heartbeats, requests, go."""
+    return f"hb.{bot_id}"
+
+
+def control_subject(bot_id: str) -> str:
+    """One-way word from the orchestrator to a bot: cancel, stop."""
+    return f"ctl.{bot_id}"
+
+
+def live_subject(bot_id: str, task_id: str) -> str:
+    """Output chunks of a running task."""
+    return f"live.{bot_id}.{task_id}"
+
+
+def file_subject(bot_id: str, verb: str) -> str:
+    """A bot's requests for files: `get` or `put`."""
+    return f"file.{bot_id}.{verb}"
+
+
+def dead_subject(service: str, letter_id: str) -> str:
+    """One dead letter; the newest message on the subject is its state."""
+    return f"dead.{service}.{letter_id}"
+
+
+def query_subject(service: str, query: str) -> str:
+    """Where a service answers a query."""
+    return f"ask.{service}.{query}"
+
+
+def host_subject(host_id: str) -> str:
+    """Where a bot host takes its orders: a request the orchestrator repeats until it is so."""
+    return f"host.{host_id}.order"
+
+
+def host_report_subject(host_id: str) -> str:
+    """Where a bot host says, each second, what runs on it."""
+    return f"host.{host_id}.report"
+
+
+def seat_key(service: str, colour: str) -> str:
+    """The seat of a service and colour in the `seats` bucket."""
+    return f"{service}.{colour}"
