@@ -1,0 +1,1 @@
+"""What is told about Hive; `make docs` writes the part of it that the code knows best."""
