@@ -1,8 +1,8 @@
 """Starts processes by forking one that has already imported everything: cheap in time and in memory.
 
 The zygote (shared/runtime/zygote_process.py) is a fresh interpreter, so it has none of its owner's threads,
-loops or connections, whatever the owner had when it began. It lives as long as the control socket that its owner
-holds: when the owner ends in any way, the zygote ends its children and itself.
+loops or connections, whatever the owner had when it began. It lives as long as the control socket that its
+owner holds: when the owner ends in any way, the zygote ends its children and itself.
 """
 
 import asyncio
