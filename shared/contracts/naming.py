@@ -21,6 +21,7 @@ SUSPECTS_BUCKET: Final = "suspects"
 GATEWAY: Final = "gateway"
 BLUE: Final = "blue"
 GREEN: Final = "green"
+COLOURS: Final = (BLUE, GREEN)
 
 REPLY_HEADER: Final = "Hive-Reply"
 """Where the outcome of a command is to go; obeyed only under `_INBOX.<sender>.>`."""
@@ -165,3 +166,13 @@ def host_report_subject(host_id: str) -> str:
 def seat_key(service: str, colour: str) -> str:
     """The seat of a service and colour in the `seats` bucket."""
     return f"{service}.{colour}"
+
+
+def bucket_stream(bucket: str) -> str:
+    """The stream that holds a key-value bucket."""
+    return f"KV_{bucket}"
+
+
+def object_stream(store: str) -> str:
+    """The stream that holds an object store."""
+    return f"OBJ_{store}"
