@@ -1,0 +1,161 @@
+"""Sends commands durably, and hears what became of them."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+from nats.aio.msg import Msg  # noqa: TID251
+
+from shared.contracts.naming import REPLY_HEADER, command_subject
+from shared.kernel.codec import encode
+from shared.kernel.errors import Unavailable
+from shared.kernel.messages import AlreadySo, Command, Committed, Envelope, Failed, Outcome, Refused
+from shared.runtime import telemetry
+from shared.runtime.connection import BrokerRefused, Connection
+from shared.runtime.ids import new_id
+from shared.runtime.publish import Publisher
+
+OUTCOME = msgspec.json.Decoder(Committed | AlreadySo | Refused | Failed)
+_STREAM_FULL = frozenset({10047, 10077, 10122, 10123})
+
+
+class QueueFull(Unavailable):
+    """The owner's queue takes no more now. Nothing was stored; ask again later."""
+
+
+class Sending(msgspec.Struct, frozen=True, kw_only=True):
+    """One command to send. Without an id it gets a new one; without a chain it begins one."""
+
+    command: Command
+    actor: str
+    command_id: str | None = None
+    chain: str | None = None
+
+
+class Send(Protocol):
+    """A durable command. The outcome, or None: it is stored, but was not decided within `wait_s`."""
+
+    async def __call__(
+        self,
+        command: Command,
+        *,
+        actor: str,
+        command_id: str | None = None,
+        chain: str | None = None,
+        wait_s: float = 2.0,
+    ) -> Outcome | None:
+        """Raises QueueFull when nothing was stored, Unavailable when that is unknown."""
+        ...
+
+    async def many(
+        self, sendings: Sequence[Sending], *, wait_s: float = 2.0
+    ) -> list[Outcome | Unavailable | None]:
+        """Each one's outcome, in order; what could not be stored is an Unavailable in its place."""
+        ...
+
+
+class Sender:
+    """Send over JetStream: publishes to the owner's queue, hears outcomes on one inbox."""
+
+    def __init__(self, connection: Connection, publisher: Publisher) -> None:
+        self._connection = connection
+        self._publisher = publisher
+        self._inbox = connection.inbox()
+        self._waiting: dict[str, asyncio.Future[Outcome]] = {}
+
+    async def start(self) -> None:
+        """Listen for outcomes."""
+        await self._connection.subscribe(f"{self._inbox}.*", self._on_outcome)
+
+    async def __call__(
+        self,
+        command: Command,
+        *,
+        actor: str,
+        command_id: str | None = None,
+        chain: str | None = None,
+        wait_s: float = 2.0,
+    ) -> Outcome | None:
+        """Store one command and wait for its outcome."""
+        message_id = command_id or new_id()
+        answered = self._expect(message_id)
+        try:
+            with telemetry.span("send", kind=type(command).__name__):
+                subject, data, headers = self._letter(command, message_id, actor, chain)
+                try:
+                    await self._publisher.publish(subject, data, headers=headers, msg_id=message_id)
+                except BrokerRefused as refused:
+                    raise _unavailable(refused) from refused
+                return await _within(answered, wait_s)
+        finally:
+            self._waiting.pop(message_id, None)
+
+    async def many(
+        self, sendings: Sequence[Sending], *, wait_s: float = 2.0
+    ) -> list[Outcome | Unavailable | None]:
+        """Store many at once, then wait for all the outcomes together."""
+        ids = [sending.command_id or new_id() for sending in sendings]
+        expected = [self._expect(message_id) for message_id in ids]
+        try:
+            acks = await self._publisher.publish_many(
+                [
+                    (*self._letter(each.command, message_id, each.actor, each.chain), message_id)
+                    for each, message_id in zip(sendings, ids, strict=True)
+                ]
+            )
+            stored = [
+                answered
+                for answered, ack in zip(expected, acks, strict=True)
+                if not isinstance(ack, Exception)
+            ]
+            if stored:
+                await asyncio.wait(stored, timeout=wait_s)
+            return [_result(answered, ack) for answered, ack in zip(expected, acks, strict=True)]
+        finally:
+            for message_id in ids:
+                self._waiting.pop(message_id, None)
+
+    def _expect(self, message_id: str) -> asyncio.Future[Outcome]:
+        answered: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._waiting[message_id] = answered
+        return answered
+
+    def _letter(
+        self, command: Command, message_id: str, actor: str, chain: str | None
+    ) -> tuple[str, bytes, dict[str, str]]:
+        envelope = Envelope(
+            id=message_id, chain=chain or message_id, actor=actor, command=msgspec.Raw(encode(command))
+        )
+        headers = {REPLY_HEADER: f"{self._inbox}.{message_id}", **telemetry.outgoing()}
+        subject = command_subject(command.service, self._connection.sender, command.key)
+        return subject, encode(envelope), headers
+
+    async def _on_outcome(self, message: Msg) -> None:
+        answered = self._waiting.get(message.subject.rpartition(".")[2])
+        if answered is not None and not answered.done():
+            answered.set_result(OUTCOME.decode(message.data))
+
+
+async def _within(answered: asyncio.Future[Outcome], wait_s: float) -> Outcome | None:
+    if wait_s <= 0 and not answered.done():
+        return None
+    await asyncio.wait([answered], timeout=wait_s)
+    return answered.result() if answered.done() else None
+
+
+def _result(answered: asyncio.Future[Outcome], ack: object) -> Outcome | Unavailable | None:
+    if answered.done():
+        return answered.result()
+    if isinstance(ack, BrokerRefused):
+        return _unavailable(ack)
+    if isinstance(ack, Unavailable):
+        return ack
+    assert not isinstance(ack, Exception), ack
+    return None
+
+
+def _unavailable(refused: BrokerRefused) -> Unavailable:
+    if refused.code in _STREAM_FULL:
+        return QueueFull(f"the queue is full ({refused.code}): {refused.description}")
+    return Unavailable(f"the broker refused the command ({refused.code}): {refused.description}")
