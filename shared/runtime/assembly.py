@@ -101,7 +101,7 @@ class Runtime:
     def follow(
         self, name: str, codecs: dict[str, Codec[Any]], apply: Callable[[Recorded[Any]], None]
     ) -> MemoryView[Any]:
-        """A fold in memory over some aggregates; of other owners' facts it skips those that it does not hear."""
+        """A fold in memory over some aggregates; facts of other owners that it does not hear are skipped."""
         self._hear(codecs)
         return MemoryView(name, codecs, apply)
 

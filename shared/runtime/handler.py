@@ -1,9 +1,9 @@
 """Carries a command to its aggregate: load, decide, append; again when someone was faster.
 
 The rules are those of docs/architecture.md, "Commands". A command is decided once: each commit names the
-command that caused it, and the aggregate remembers its causes. What memory says is checked against the log before it
-is believed: by the expected version of the append, or, where nothing is to be written, by reading the subject's
-last sequence.
+command that caused it, and the aggregate remembers its causes. What memory says is checked against the log
+before it is believed: by the expected version of the append, or, where nothing is to be written, by reading the
+subject's last sequence.
 """
 
 import asyncio
@@ -48,8 +48,8 @@ class Effects(Generic[C, E]):
     """What a service adds to its handler.
 
     `prepare(state, command)` fills a command with what the service knows now, just before each decision;
-    `released` is told of a prepared command that did not become facts; `committed` is told of each own commit,
-    before its outcome goes out.
+    `released` is told of a prepared command that did not become facts; `committed` is told of each own
+    commit, before its outcome goes out.
     """
 
     prepare: Callable[[object, C], C] | None = None

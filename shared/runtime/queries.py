@@ -33,7 +33,7 @@ class Answer:
 
 
 class Ask(Protocol):
-    """A question to a service: NotFound, Rejected, Behind are its own; Unavailable: nobody answered in time."""
+    """A question to a service: NotFound, Rejected, Behind are its own; Unavailable: nobody answered."""
 
     async def __call__(self, query: Query[A], *, service: str | None = None, timeout_s: float = 5.0) -> A:
         """The answer. `service` is given only for questions that every service answers."""

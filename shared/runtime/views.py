@@ -1,7 +1,7 @@
 """SQLite views: a batch of facts and the sequence it reaches are one transaction, so each fact counts once.
 
-A view is disposable. It remembers which log it was built from; one that is of another log, or ahead of its log,
-is deleted and built again.
+A view is disposable. It remembers which log it was built from; one that is of another log, or ahead of its
+log, is deleted and built again.
 """
 
 import asyncio

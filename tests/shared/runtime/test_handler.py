@@ -1,0 +1,164 @@
+"""How a command becomes facts once, whatever happens on the way."""
+
+import asyncio
+
+import pytest
+
+from shared.kernel.errors import Unavailable
+from shared.kernel.messages import AlreadySo, Commit, Committed, Recorded, Refused
+from shared.runtime.handler import Effects, Handler
+from shared.runtime.ids import new_id
+from shared.runtime.memory import MemoryStore
+from tests.support.notes import CAUSE, NOON, NOTE, NOTE_CODEC, Note, NoteFact, NoteRequest, RubOut, WriteNote
+
+
+def handler(store: MemoryStore, effects: Effects | None = None) -> Handler[Note, NoteRequest, NoteFact]:
+    return Handler(
+        NOTE, "note", NOTE_CODEC, store, now=lambda: NOON, new_id=new_id, service="notes", effects=effects
+    )
+
+
+def write(text: str) -> WriteNote:
+    return WriteNote(note_id="n", text=text)
+
+
+class Silent(MemoryStore):
+    """Stores the next commit, or not, and gives no answer."""
+
+    def __init__(self, *, stores: bool) -> None:
+        super().__init__()
+        self._silent = 1
+        self._stores = stores
+
+    async def append(self, aggregate: str, aggregate_id: str, commit: Commit, *, expected: int) -> int:
+        if self._silent:
+            self._silent -= 1
+            if self._stores:
+                await super().append(aggregate, aggregate_id, commit, expected=expected)
+            raise Unavailable("no answer")
+        return await super().append(aggregate, aggregate_id, commit, expected=expected)
+
+
+async def test_a_command_becomes_one_commit_that_names_it() -> None:
+    store = MemoryStore()
+
+    outcome = await handler(store).handle(write("a"), CAUSE, command_id="c1")
+
+    [stored] = await store.read("note", "n")
+    assert Committed(command_id="c1", sequence=stored.sequence) == outcome
+    assert (stored.commit.cause, stored.commit.chain, stored.commit.actor) == ("c1", "chain", "key:test")
+
+
+async def test_a_command_delivered_again_is_answered_with_what_it_caused() -> None:
+    store = MemoryStore()
+    notes = handler(store)
+    first = await notes.handle(write("a"), CAUSE, command_id="c1")
+    await notes.handle(RubOut(note_id="n"), CAUSE, command_id="c2")
+
+    assert first == await notes.handle(write("a"), CAUSE, command_id="c1")
+    assert first == await handler(store).handle(write("a"), CAUSE, command_id="c1")
+    assert len(await store.read("note", "n")) == 2
+
+
+async def test_what_is_already_so_writes_nothing() -> None:
+    store = MemoryStore()
+    notes = handler(store)
+    first = await notes.handle(write("a"), CAUSE, command_id="c1")
+
+    assert isinstance(first, Committed)
+    assert AlreadySo(command_id="c2", sequence=first.sequence) == await notes.handle(
+        write("a"), CAUSE, command_id="c2"
+    )
+
+
+async def test_a_stale_already_so_is_checked_against_the_log() -> None:
+    store = MemoryStore()
+    stale, other = handler(store), handler(store)
+    await stale.handle(write("a"), CAUSE, command_id="c1")
+    await other.handle(RubOut(note_id="n"), CAUSE, command_id="c2")
+
+    outcome = await stale.handle(write("a"), CAUSE, command_id="c3")
+
+    assert isinstance(outcome, Refused)
+    assert outcome.code == "note_gone"
+
+
+async def test_a_stale_no_is_checked_against_the_log() -> None:
+    store = MemoryStore()
+    stale, other = handler(store), handler(store)
+    assert isinstance(await stale.handle(RubOut(note_id="n"), CAUSE), Refused)
+    await other.handle(write("a"), CAUSE)
+
+    assert isinstance(await stale.handle(RubOut(note_id="n"), CAUSE), Committed)
+
+
+async def test_who_lost_the_race_decides_again() -> None:
+    store = MemoryStore()
+    stale, other = handler(store), handler(store)
+    await stale.handle(write("a"), CAUSE)
+    await other.handle(write("b"), CAUSE)
+
+    await stale.handle(write("c"), CAUSE)
+
+    assert (await stale.state("n"))[0].texts == ("a", "b", "c")
+
+
+@pytest.mark.parametrize("stores", [True, False])
+async def test_an_append_without_an_answer_is_read_back(*, stores: bool) -> None:
+    store = Silent(stores=stores)
+
+    outcome = await handler(store).handle(write("a"), CAUSE, command_id="c1")
+
+    [stored] = await store.read("note", "n")
+    assert Committed(command_id="c1", sequence=stored.sequence) == outcome
+
+
+async def test_commands_for_one_aggregate_wait_for_each_other() -> None:
+    store = MemoryStore()
+    notes = handler(store)
+    async with asyncio.TaskGroup() as group:
+        for number in range(50):
+            group.create_task(notes.handle(write(str(number)), CAUSE))
+
+    assert tuple(map(str, range(50))) == (await notes.state("n"))[0].texts
+
+
+async def test_one_that_stops_waiting_lets_the_next_go_on() -> None:
+    notes = handler(MemoryStore())
+    async with asyncio.TaskGroup() as group:
+        group.create_task(notes.handle(write("a"), CAUSE))
+        gone = group.create_task(notes.handle(write("b"), CAUSE))
+        last = group.create_task(notes.handle(write("c"), CAUSE))
+        await asyncio.wait([last], timeout=0)
+        gone.cancel()
+
+    assert isinstance(last.result(), Committed)
+
+
+async def test_the_service_hears_of_its_commits_before_the_outcome_and_of_what_came_to_nothing() -> None:
+    heard: list[Recorded[NoteFact]] = []
+    released: list[NoteRequest] = []
+    effects: Effects[NoteRequest, NoteFact] = Effects(
+        prepare=lambda _, command: command, released=released.append, committed=heard.append
+    )
+    notes = handler(MemoryStore(), effects)
+
+    outcome = await notes.handle(write("a"), CAUSE)
+    again = await notes.handle(write("a"), CAUSE)
+
+    assert isinstance(outcome, Committed)
+    assert [outcome.sequence] == [commit.sequence for commit in heard]
+    assert isinstance(again, AlreadySo)
+    assert [write("a")] == released
+
+
+async def test_time_never_runs_backwards_in_an_aggregate() -> None:
+    store = MemoryStore()
+    await handler(store).handle(write("a"), CAUSE)
+    earlier = Handler(
+        NOTE, "note", NOTE_CODEC, store, now=lambda: NOON.replace(hour=9), new_id=new_id, service="notes"
+    )
+
+    await earlier.handle(RubOut(note_id="n"), CAUSE)
+
+    assert [stored.commit.at for stored in await store.read("note", "n")] == [NOON, NOON]
