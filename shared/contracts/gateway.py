@@ -3,8 +3,10 @@
 from datetime import datetime
 from typing import ClassVar
 
+import msgspec
+
 from shared.contracts.words import KeyId
-from shared.kernel.messages import Command, Fact
+from shared.kernel.messages import Command, Fact, Query
 
 
 class KeyCreated(Fact, frozen=True, kw_only=True):
@@ -51,6 +53,8 @@ class _KeyCommand(Command, frozen=True, kw_only=True):
 class CreateKey(_KeyCommand, frozen=True, kw_only=True):
     """There shall be such a key."""
 
+    opens: ClassVar[bool] = True
+
     key_id: KeyId
     name: str
     kind: str
@@ -75,3 +79,49 @@ class RevokeKey(_KeyCommand, frozen=True, kw_only=True):
 
 
 KeyRequest = CreateKey | NoteKeyUse | RevokeKey
+
+
+class KeyDoc(msgspec.Struct, frozen=True, kw_only=True):
+    """A key as everybody sees it: never its secret. `kind`: api, login, session."""
+
+    id: KeyId
+    name: str
+    kind: str
+    prefix: str
+    scopes: tuple[str, ...]
+    created_at: datetime
+    created_by: str
+    version: int
+    rate_per_minute: int | None = None
+    expires_at: datetime | None = None
+    last_used_at: datetime | None = None
+    revoked_at: datetime | None = None
+
+
+class KeyPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Some of the keys, newest first; `next_cursor` asks for what follows, None at the end."""
+
+    items: list[KeyDoc]
+    next_cursor: str | None = None
+
+
+class ListKeys(Query[KeyPage], frozen=True, kw_only=True):
+    """Keys, newest first; those that open nothing any more only when asked for."""
+
+    service: ClassVar[str] = "gateway"
+    answer: ClassVar[object] = KeyPage
+
+    ended: bool = False
+    cursor: str | None = None
+    limit: int = 50
+    at_least: int = 0
+
+
+class GetKey(Query[KeyDoc], frozen=True, kw_only=True):
+    """One key. NotFound: `key_not_found`."""
+
+    service: ClassVar[str] = "gateway"
+    answer: ClassVar[object] = KeyDoc
+
+    key_id: KeyId
+    at_least: int = 0

@@ -25,13 +25,15 @@ class Command(
     """A wish: imperative, answered at once, read strictly.
 
     `service` decides it, on the `aggregate` whose id stands in the field `key_field`; only a sender of one of the
-    kinds in `senders` (`gateway`, `service`, `bot`) may send it.
+    kinds in `senders` (`gateway`, `service`, `bot`) may send it. `opens` says that it begins an aggregate: where
+    memory holds none, there probably is none (the expected version of the append proves it).
     """
 
     service: ClassVar[str]
     aggregate: ClassVar[str]
     key_field: ClassVar[str]
     senders: ClassVar[frozenset[str]]
+    opens: ClassVar[bool] = False
 
     @property
     def key(self) -> str:

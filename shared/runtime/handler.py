@@ -2,8 +2,8 @@
 
 The rules are those of docs/architecture.md, "Commands". A command is decided once: each commit names the
 command that caused it, and the aggregate remembers its causes. What memory says is checked against the log
-before it is believed: by the expected version of the append, or, where nothing is to be written, by reading the
-subject's last sequence.
+before it is believed: by the expected version of the append, or, where nothing is to be written, by reading
+the subject's last sequence.
 """
 
 import asyncio

@@ -27,6 +27,7 @@ class SubmitTask(TaskCommand, frozen=True, kw_only=True):
     """Please do this. Total: after the gateway's validation it is always recorded."""
 
     senders: ClassVar[frozenset[str]] = _PEOPLE_AND_SERVICES
+    opens: ClassVar[bool] = True
 
     task_id: TaskId
     content: str
@@ -122,6 +123,7 @@ class LaunchBot(BotCommand, frozen=True, kw_only=True):
     """There shall be such a bot."""
 
     senders: ClassVar[frozenset[str]] = _PEOPLE_AND_SERVICES
+    opens: ClassVar[bool] = True
 
     bot_id: BotId
     spec: BotSpec
