@@ -10,9 +10,10 @@ from shared.kernel.messages import Command, Fact, Query
 
 
 class KeyCreated(Fact, frozen=True, kw_only=True):
-    """A key exists. `secret_hash` is SHA-256 hex of the secret; `kind`: api, login (one use), session (a browser).
+    """A key exists. `secret_hash` is SHA-256 hex of the secret; `kind`: api, login (one use), session.
 
-    `rate_per_minute` None: no limit. Scopes: `tasks:read tasks:write bots:read bots:write dlq:write keys:write admin`.
+    `rate_per_minute` None: no limit.
+    Scopes: `tasks:read tasks:write bots:read bots:write dlq:write keys:write admin`.
     """
 
     key_id: KeyId

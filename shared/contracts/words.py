@@ -11,8 +11,11 @@ TaskId = NewType("TaskId", str)
 BotId = NewType("BotId", str)
 KeyId = NewType("KeyId", str)
 
-NAME_PATTERN: Final = r"^[A-Za-z0-9_-]{1,50}$"
-"""Names of bots, pools, engines: one token of a subject, one folder name."""
+NAME_PATTERN: Final = r"^[A-Za-z0-9_-]{1,50}(?!\n)$"
+"""Names of bots, pools, engines: one token of a subject, one folder name.
+
+Python's `$` alone would let a last newline pass.
+"""
 
 Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)]
 _NAME = re.compile(NAME_PATTERN)

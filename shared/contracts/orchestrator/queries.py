@@ -242,3 +242,26 @@ class GetFile(Query[bytes], frozen=True, kw_only=True):
 
     sha256: str
     offset: int = 0
+
+
+class PutFile(Query[FileRef], frozen=True, kw_only=True):
+    """Keep these bytes, at most INPUT_BYTES_MAX, as a task's input; twice is once. Rejected: `file_too_large`."""
+
+    service: ClassVar[str] = "orchestrator"
+    answer: ClassVar[object] = FileRef
+
+    data: bytes
+
+
+class Counts(msgspec.Struct, frozen=True, kw_only=True):
+    """How many there are of each state; states without any may be missing."""
+
+    tasks: dict[str, int]
+    bots: dict[str, int]
+
+
+class GetCounts(Query[Counts], frozen=True, kw_only=True):
+    """Tasks and bots by state: the newest figures, without a wait."""
+
+    service: ClassVar[str] = "orchestrator"
+    answer: ClassVar[object] = Counts
