@@ -1,0 +1,168 @@
+"""What only the orchestrator asks of itself: nobody may send these. Too late, each means nothing."""
+
+from datetime import datetime
+from typing import ClassVar, Final
+
+from shared.contracts.orchestrator.commands import (
+    BotCommand,
+    BotRequest,
+    SubmitTask,
+    TaskCommand,
+    TaskRequest,
+)
+from shared.contracts.orchestrator.facts import Decision, TaskError
+from shared.contracts.words import BotId, TaskId
+
+_NOBODY: Final[frozenset[str]] = frozenset()
+
+
+class PlaceTask(TaskCommand, frozen=True, kw_only=True):
+    """A submission, together with the bot that can have it at once."""
+
+    senders: ClassVar[frozenset[str]] = _NOBODY
+
+    task_id: TaskId
+    submit: SubmitTask
+    bot_id: BotId
+    decision: Decision
+
+
+class AssignTask(TaskCommand, frozen=True, kw_only=True):
+    """A waiting task shall go to this bot."""
+
+    senders: ClassVar[frozenset[str]] = _NOBODY
+
+    task_id: TaskId
+    bot_id: BotId
+    decision: Decision
+
+
+class WithdrawAssignment(TaskCommand, frozen=True, kw_only=True):
+    """The bot did not take it: that was no attempt."""
+
+    senders: ClassVar[frozenset[str]] = _NOBODY
+
+    task_id: TaskId
+    token: int
+    reason: str
+
+
+class NoteTaskStarted(TaskCommand, frozen=True, kw_only=True):
+    """The bot's heartbeats go on naming it."""
+
+    senders: ClassVar[frozenset[str]] = _NOBODY
+
+    task_id: TaskId
+    token: int
+
+
+class LoseAttempt(TaskCommand, frozen=True, kw_only=True):
+    """Nobody will ever say how this attempt ended."""
+
+    senders: ClassVar[frozenset[str]] = _NOBODY
+
+    task_id: TaskId
+    token: int
+    reason: str
+
+
+class ExpireTask(TaskCommand, frozen=True, kw_only=True):
+    """Its deadline has passed."""
+
+    senders: ClassVar[frozenset[str]] = _NOBODY
+
+    task_id: TaskId
+
+
+class NoteBotUp(BotCommand, frozen=True, kw_only=True):
+    """The process of this generation answered."""
+
+    senders: ClassVar[frozenset[str]] = _NOBODY
+
+    bot_id: BotId
+    generation: int
+    pid: int
+    host: str
+
+
+class NoteBotSilent(BotCommand, frozen=True, kw_only=True):
+    """It has not been heard for too long."""
+
+    senders: ClassVar[frozenset[str]] = _NOBODY
+
+    bot_id: BotId
+    generation: int
+
+
+class NoteBotHeard(BotCommand, frozen=True, kw_only=True):
+    """A silent bot is heard again."""
+
+    senders: ClassVar[frozenset[str]] = _NOBODY
+
+    bot_id: BotId
+    generation: int
+
+
+class NoteBotDead(BotCommand, frozen=True, kw_only=True):
+    """Its process must be gone, or beyond hope, though no exit was reported; seen at `seen_at`."""
+
+    senders: ClassVar[frozenset[str]] = _NOBODY
+
+    bot_id: BotId
+    generation: int
+    reason: str
+    seen_at: datetime
+
+
+class NoteLaunchFailed(BotCommand, frozen=True, kw_only=True):
+    """Its host refused to start it, for good."""
+
+    senders: ClassVar[frozenset[str]] = _NOBODY
+
+    bot_id: BotId
+    generation: int
+    error: TaskError
+
+
+class NoteBotStopped(BotCommand, frozen=True, kw_only=True):
+    """A bot that was to stop runs no more."""
+
+    senders: ClassVar[frozenset[str]] = _NOBODY
+
+    bot_id: BotId
+    generation: int
+
+
+class RestartDeadBot(BotCommand, frozen=True, kw_only=True):
+    """The time to start it again has come."""
+
+    senders: ClassVar[frozenset[str]] = _NOBODY
+
+    bot_id: BotId
+    generation: int
+
+
+class NoteBotCleared(BotCommand, frozen=True, kw_only=True):
+    """What the retired bot left was removed."""
+
+    senders: ClassVar[frozenset[str]] = _NOBODY
+
+    bot_id: BotId
+    generation: int
+
+
+OwnTaskCommand = PlaceTask | AssignTask | WithdrawAssignment | NoteTaskStarted | LoseAttempt | ExpireTask
+OwnBotCommand = (
+    NoteBotUp
+    | NoteBotSilent
+    | NoteBotHeard
+    | NoteBotDead
+    | NoteLaunchFailed
+    | NoteBotStopped
+    | RestartDeadBot
+    | NoteBotCleared
+)
+
+TaskWish = TaskRequest | OwnTaskCommand
+BotWish = BotRequest | OwnBotCommand
+OwnCommand = OwnTaskCommand | OwnBotCommand

@@ -1,0 +1,140 @@
+"""What a bot is at any moment, and how facts change it."""
+
+from datetime import datetime
+from typing import assert_never
+
+import msgspec
+
+from services.orchestrator.facts import BotCleared, BotEvent
+from shared.contracts.orchestrator.facts import (
+    BotCameUp,
+    BotDied,
+    BotHeardAgain,
+    BotLaunched,
+    BotLaunchFailed,
+    BotRestarted,
+    BotRetired,
+    BotSpec,
+    BotStopped,
+    BotStopRequested,
+    BotWentSilent,
+)
+
+
+class NoBot(msgspec.Struct, frozen=True):
+    """Nobody has launched a bot of this name yet."""
+
+
+class Starting(msgspec.Struct, frozen=True):
+    """A process of this generation is wanted, and has not answered yet. `crashes` in a row led here."""
+
+    spec: BotSpec
+    generation: int
+    since: datetime
+    crashes: int = 0
+
+
+class Up(msgspec.Struct, frozen=True):
+    """Its process answers; `silent`: it did. What was assigned before `token` is not its own."""
+
+    spec: BotSpec
+    generation: int
+    up_at: datetime
+    token: int
+    pid: int
+    host: str
+    crashes: int = 0
+    silent: bool = False
+
+
+class Stopping(msgspec.Struct, frozen=True):
+    """It ends what it does, and takes nothing new."""
+
+    spec: BotSpec
+    generation: int
+    since: datetime
+
+
+class Stopped(msgspec.Struct, frozen=True):
+    """Its process is gone, as asked."""
+
+    spec: BotSpec
+    generation: int
+
+
+class Restarting(msgspec.Struct, frozen=True):
+    """It died, and is started again at `restart_at`."""
+
+    spec: BotSpec
+    generation: int
+    crashes: int
+    restart_at: datetime
+
+
+class Broken(msgspec.Struct, frozen=True):
+    """It cannot run, or died too often: it is left alone until someone starts it."""
+
+    spec: BotSpec
+    generation: int
+    reason: str
+
+
+class Retired(msgspec.Struct, frozen=True):
+    """Gone for good. `cleared`: what it left is removed, and the name is free."""
+
+    spec: BotSpec
+    generation: int
+    cleared: bool = False
+
+
+Known = Starting | Up | Stopping | Stopped | Restarting | Broken | Retired
+Bot = NoBot | Known
+
+
+def evolve(bot: Bot, fact: BotEvent, sequence: int, at: datetime) -> Bot:
+    """The bot after one of its facts.
+
+    A fact that does not fit changes nothing: only a view that runs ahead sees one.
+    """
+    if isinstance(fact, BotLaunched):
+        return Starting(spec=fact.spec, generation=fact.generation, since=at)
+    if isinstance(bot, NoBot):
+        return bot
+    match fact:
+        case BotCameUp():
+            return Up(
+                spec=bot.spec,
+                generation=fact.generation,
+                up_at=at,
+                token=sequence,
+                pid=fact.pid,
+                host=fact.host,
+                crashes=bot.crashes if isinstance(bot, Starting) else 0,
+            )
+        case BotWentSilent():
+            return msgspec.structs.replace(bot, silent=True) if isinstance(bot, Up) else bot
+        case BotHeardAgain():
+            return msgspec.structs.replace(bot, silent=False) if isinstance(bot, Up) else bot
+        case BotDied(restart_at=None):
+            reason = f"its process died ({fact.reason}), {fact.crashes} in a row"
+            return Broken(spec=bot.spec, generation=bot.generation, reason=reason)
+        case BotDied():
+            assert fact.restart_at is not None
+            return Restarting(
+                spec=bot.spec, generation=bot.generation, crashes=fact.crashes, restart_at=fact.restart_at
+            )
+        case BotRestarted():
+            crashes = bot.crashes if isinstance(bot, Restarting) else 0
+            return Starting(spec=bot.spec, generation=fact.generation, since=at, crashes=crashes)
+        case BotLaunchFailed():
+            return Broken(spec=bot.spec, generation=bot.generation, reason=fact.error.detail)
+        case BotStopRequested():
+            return Stopping(spec=bot.spec, generation=bot.generation, since=at)
+        case BotStopped():
+            return Stopped(spec=bot.spec, generation=bot.generation)
+        case BotRetired():
+            return Retired(spec=bot.spec, generation=bot.generation)
+        case BotCleared():
+            return Retired(spec=bot.spec, generation=bot.generation, cleared=True)
+        case _:
+            assert_never(fact)
