@@ -90,6 +90,11 @@ compose-up: secrets/admin-key  ## start the stack in containers
 	@$(COMPOSE) up --build --detach
 	@echo "API on http://127.0.0.1:$${HIVE_PORT:-8090}; the first key is in secrets/admin-key"
 
+# The container's user reads the file; the folder keeps other users of this machine away from it.
+secrets/admin-key:
+	@mkdir -p -m 0700 secrets
+	@(umask 0133; $(PYTHON) -c 'import secrets; print(secrets.token_urlsafe(32))' > $@.new) && mv $@.new $@
+
 compose-down:  ## stop the containers; their volumes stay
 	@$(COMPOSE) down
 
