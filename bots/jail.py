@@ -1,0 +1,164 @@
+"""Becomes a program, boxed in: started afresh for every run, before the program replaces it.
+
+Run as a script by bots/engines/program.py with the interpreter's `-I -S`: only the standard library is here,
+and little of it, for it starts in 15 ms. A process of its own may change namespaces and limits without
+touching the bot. When any of it fails nothing is run: the reason goes to the descriptor named `status`, which
+closes when all is well.
+"""
+
+import ctypes
+import errno
+import os
+import resource
+import signal
+import stat
+import sys
+from pathlib import Path
+
+CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
+MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC, MS_PRIVATE = 2, 4, 8, 4096, 16384, 1 << 18
+PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 24, 38
+CAPABILITIES_MAX = 63
+
+LANDLOCK_CREATE_RULESET, LANDLOCK_ADD_RULE, LANDLOCK_RESTRICT_SELF = 444, 445, 446
+LANDLOCK_CREATE_RULESET_VERSION = 1
+LANDLOCK_RULE_PATH_BENEATH = 1
+LANDLOCK_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}  # how many rights on files a version knows; from 5 on 16
+LANDLOCK_RIGHTS_NEWEST = 16
+LANDLOCK_ON_FILES = (
+    0b1100_0000_0000_0111  # execute, write, read, truncate, ioctl: what makes sense for no folder
+)
+
+NAMESPACE, LANDLOCK, OFF = "namespace", "landlock", "off"
+REFUSED = 126
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Rule(ctypes.Structure):
+    """What the kernel takes as one Landlock rule."""
+
+    _pack_ = 1
+    _layout_ = "ms"
+    _fields_ = (("allowed", ctypes.c_uint64), ("parent", ctypes.c_int32))
+
+
+def check(result: int, what: str) -> int:
+    """The result of a C call, or OSError with what was tried."""
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"{what}: {os.strerror(code)}")
+    return result
+
+
+def hide_by_namespace(hidden: Path, kept: Path | None) -> None:
+    """Cover the folder with an empty one, for this process and its children only; show `kept` in it again."""
+    inside = kept if kept is not None and kept.is_relative_to(hidden) else None
+    uid, gid = os.getuid(), os.getgid()
+    if libc.unshare(CLONE_NEWNS) < 0:
+        if ctypes.get_errno() != errno.EPERM:
+            check(-1, "unshare")
+        check(libc.unshare(CLONE_NEWUSER | CLONE_NEWNS), "unshare")
+        Path("/proc/self/setgroups").write_text("deny")
+        Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
+        Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
+    check(libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None), "mount private")
+    handle = None if inside is None else os.open(inside, os.O_PATH | os.O_DIRECTORY)
+    flags = MS_NOSUID | MS_NODEV | MS_NOEXEC
+    check(libc.mount(b"hive", os.fsencode(hidden), b"tmpfs", flags, b"size=64k,mode=0755"), "mount tmpfs")
+    if inside is not None and handle is not None:
+        inside.mkdir(parents=True, exist_ok=True)
+        source = f"/proc/self/fd/{handle}".encode()
+        check(libc.mount(source, os.fsencode(inside), None, MS_BIND | MS_REC, None), "mount workspace")
+        os.close(handle)
+    os.chdir(Path.cwd() if kept is None else kept)  # else `..` would still lead through the covered folder
+    for capability in range(
+        CAPABILITIES_MAX + 1
+    ):  # root without them can neither uncover nor look into others
+        if libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) < 0 and ctypes.get_errno() != errno.EINVAL:
+            check(-1, "drop capabilities")
+
+
+def hide_by_landlock(hidden: Path, kept: Path | None) -> None:
+    """Allow everything beside the folder and beside the folders that lead to it, and `kept`; nothing else."""
+    version = check(
+        libc.syscall(LANDLOCK_CREATE_RULESET, None, 0, LANDLOCK_CREATE_RULESET_VERSION), "landlock"
+    )
+    rights = (1 << LANDLOCK_RIGHTS.get(version, LANDLOCK_RIGHTS_NEWEST)) - 1
+    handled = ctypes.c_uint64(rights)
+    rules = check(
+        libc.syscall(LANDLOCK_CREATE_RULESET, ctypes.byref(handled), ctypes.sizeof(handled), 0), "landlock"
+    )
+    way = [hidden, *hidden.parents]
+    for folder, next_one in zip(way[1:], way, strict=False):
+        for beside in folder.iterdir():
+            if beside != next_one and not beside.is_symlink():
+                _allow(rules, beside, rights)
+    if kept is not None and kept.is_relative_to(hidden):
+        _allow(rules, kept, rights)
+    check(libc.syscall(LANDLOCK_RESTRICT_SELF, rules, 0), "landlock")
+    os.close(rules)
+
+
+def _allow(rules: int, path: Path, rights: int) -> None:
+    try:
+        handle = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return  # it went away, or is not ours to open: not allowed is the safe side
+    folder = stat.S_ISDIR(os.fstat(handle).st_mode)
+    rule = Rule(rights if folder else rights & LANDLOCK_ON_FILES, handle)
+    added = libc.syscall(LANDLOCK_ADD_RULE, rules, LANDLOCK_RULE_PATH_BENEATH, ctypes.byref(rule), 0)
+    if added < 0 and ctypes.get_errno() not in {errno.EBADFD, errno.EINVAL}:
+        check(added, f"landlock rule for {path}")
+    os.close(handle)
+
+
+def hide_nothing(_hidden: Path, _kept: Path | None) -> None:
+    """The operator accepted the risk."""
+
+
+HIDE = {NAMESPACE: hide_by_namespace, LANDLOCK: hide_by_landlock, OFF: hide_nothing}
+
+
+def become(
+    argv: list[str], *, status: int, owner: int, mechanism: str, hidden: Path, kept: Path | None, limits: str
+) -> None:
+    """Set all up and turn into the program. `limits` are `name=value` pairs, separated by commas."""
+    os.set_inheritable(status, False)  # noqa: FBT003  it takes no keyword
+    os.setpgid(0, 0)
+    for pair in filter(None, limits.split(",")):
+        name, _, value = pair.partition("=")
+        number = getattr(resource, f"RLIMIT_{name.upper()}")
+        _, hard = resource.getrlimit(number)
+        wanted = int(value) if hard == resource.RLIM_INFINITY else min(int(value), hard)
+        resource.setrlimit(number, (wanted, wanted))
+    check(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no new privileges")
+    HIDE[mechanism](hidden, kept)
+    check(libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "die with the bot")
+    if os.getppid() != owner:  # it is gone already
+        os._exit(REFUSED)
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # the interpreter ignores them, a program does not
+        signal.signal(number, signal.SIG_DFL)
+    os.execvp(argv[0], argv)  # noqa: S606  no shell is what we want
+
+
+def main() -> None:
+    """`jail.py STATUS OWNER MECHANISM HIDDEN KEPT LIMITS PROGRAM [ARGUMENT]…`."""
+    status, owner, mechanism, hidden, kept, limits, *argv = sys.argv[1:]
+    try:
+        become(
+            argv,
+            status=int(status),
+            owner=int(owner),
+            mechanism=mechanism,
+            hidden=Path(hidden),
+            kept=Path(kept) if kept else None,
+            limits=limits,
+        )
+    except (OSError, ValueError) as error:
+        os.write(int(status), str(error).encode()[:4000])
+    os._exit(REFUSED)
+
+
+if __name__ == "__main__":
+    main()
