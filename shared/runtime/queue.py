@@ -21,6 +21,7 @@ from shared.runtime.refusals import Refusals
 from shared.runtime.suspects import MARKS_MAX, WATCHED_FROM_DELIVERY, Suspects
 
 FAILURES_MAX: Final = 5
+IN_HAND_MAX: Final = 512  # commands being decided at a time: what one atomic batch of commits can carry
 PROGRESS_EVERY_S: Final = ACK_WAIT.total_seconds() / 4
 _log = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ class CommandQueue:
         self._suspects = suspects
         self._refusals = refusals
         self._working: dict[int, Delivery] = {}
+        self._places = asyncio.Semaphore(IN_HAND_MAX)
         self._failures: dict[int, int] = {}
         self._alone = Alone()
 
@@ -54,21 +56,23 @@ class CommandQueue:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._keep_alive())
                 async for deliveries in consumer.batches():
-                    for delivery in deliveries:
-                        if delivery.sequence in self._working:
-                            self._working[delivery.sequence] = delivery
-                            continue
-                        self._working[delivery.sequence] = delivery
+                    fresh = [each for each in deliveries if each.sequence not in self._working]
+                    self._working.update((each.sequence, each) for each in deliveries)
+                    for delivery in fresh:
+                        await self._places.acquire()
                         group.create_task(self._work(delivery))
         finally:
             self._working.clear()
             await consumer.stop()
 
     async def _keep_alive(self) -> None:
+        old: set[int] = set()
         while True:
             await asyncio.sleep(PROGRESS_EVERY_S)
-            for delivery in list(self._working.values()):
-                await delivery.progress()
+            for sequence in old & self._working.keys():
+                if (delivery := self._working.get(sequence)) is not None:
+                    await delivery.progress()
+            old = set(self._working)
 
     async def _work(self, delivery: Delivery) -> None:
         began = monotonic()
@@ -87,6 +91,7 @@ class CommandQueue:
             await self._failed(delivery, error)
         finally:
             self._working.pop(delivery.sequence, None)
+            self._places.release()
             metrics.DECISION_SECONDS.labels(self._service).observe(monotonic() - began)
 
     async def _work_marked(self, delivery: Delivery) -> None:

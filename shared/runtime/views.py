@@ -65,6 +65,7 @@ class Table:
         self._taken = 0
         self._position = 0
         self._identity = ""
+        self._closed = False
         self.problem = ""
 
     @property
@@ -103,6 +104,8 @@ class Table:
 
     async def write(self) -> None:
         """Write what is waiting now; what could not be written waits on."""
+        if self._closed:
+            return
         batch, self._waiting, upto = self._waiting, [], self._taken
         try:
             await self._in_write_thread(lambda: self._write(batch, upto))
@@ -127,6 +130,7 @@ class Table:
         """Write what waits, and close the file."""
         if self._writer is not None:
             await self.write()
+            self._closed = True
             await self._in_write_thread(self._writer.close)
         if self._reader is not None:
             await asyncio.get_running_loop().run_in_executor(self._read_thread, self._reader.close)
