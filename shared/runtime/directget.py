@@ -60,9 +60,9 @@ async def last_on(connection: Connection, stream: str, subject: str) -> Found | 
     return await _one(connection, stream, _Last(subject))
 
 
-async def peek(connection: Connection, stream: str, subject_filter: str) -> Found | None:
-    """The first message on a subject (wildcards allowed); None if there is none."""
-    return await _one(connection, stream, _Next(1, subject_filter))
+async def peek(connection: Connection, stream: str, subject_filter: str, start: int = 1) -> Found | None:
+    """The first message on a subject (wildcards allowed) at a sequence or after it; None if there is none."""
+    return await _one(connection, stream, _Next(start, subject_filter))
 
 
 async def every(connection: Connection, stream: str, subject: str) -> list[Found]:

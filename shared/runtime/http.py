@@ -1,0 +1,104 @@
+"""The web application: services' routers under /v1, guarded by default; every error a problem document."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Final, cast
+
+from litestar import Litestar, Router
+from litestar.di import Provide
+from litestar.enums import ScopeType
+from litestar.handlers import HTTPRouteHandler
+from litestar.types import ControllerRouterHandler, Guard, Message, Receive, Scope
+from litestar.types import Send as Reply
+
+from shared.runtime import metrics
+from shared.runtime.clock import monotonic
+from shared.runtime.doors import Doors
+from shared.runtime.openapi import SAYS, Operation
+from shared.runtime.problems import response_of
+
+EXTRA_HEADERS: Final = "hive.headers"
+"""In a request's scope: the headers that the guard adds to its answer, whatever that is."""
+
+Headers = tuple[tuple[bytes, bytes], ...]
+
+_EVERY_ANSWER: Final[Headers] = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
+_LAST_ANSWER: Final = (b"connection", b"close")
+
+
+def application(
+    routers: Sequence[ControllerRouterHandler],
+    *,
+    doors: Doors,
+    guard: Guard,
+    open_routes: Sequence[ControllerRouterHandler] = (),
+) -> Litestar:
+    """The services' routers, each route of them guarded; `open_routes` stand beside them and need no key."""
+    api = Router(
+        "/v1",
+        route_handlers=list(routers),
+        guards=[guard],
+        dependencies={"doors": Provide(lambda: doors, sync_to_thread=False)},
+    )
+    app = Litestar(
+        [api, *open_routes],
+        exception_handlers={Exception: response_of},
+        openapi_config=None,
+        logging_config=None,
+        debug=False,
+    )
+    _every_route_says_its_scope(app)
+    return app
+
+
+def _every_route_says_its_scope(app: Litestar) -> None:
+    for route in app.routes:
+        for handler in getattr(route, "route_handlers", ()):
+            if route.path.startswith("/v1") and isinstance(handler, HTTPRouteHandler):
+                own = handler.http_methods != {"OPTIONS"}
+                assert not own or isinstance(handler.opt.get(SAYS), Operation), handler
+
+
+class Front:
+    """What stands before the application: counts, measures, and knows when the last answer has gone out."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        self._in_flight = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.leaving = False
+
+    async def idle(self) -> None:
+        """Wait until no request is being answered."""
+        await self._idle.wait()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Reply) -> None:
+        """ASGI."""
+        if scope["type"] != ScopeType.HTTP:
+            return
+        began = monotonic()
+        status = 500
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = [*message["headers"], *cast("Headers", scope.get(EXTRA_HEADERS, ()))]
+                told = {name for name, _ in headers}
+                headers += [header for header in _EVERY_ANSWER if header[0] not in told]
+                if self.leaving:
+                    headers.append(_LAST_ANSWER)
+                message = {**message, "headers": headers}
+            await send(message)
+
+        self._in_flight += 1
+        self._idle.clear()
+        try:
+            await self._app(scope, receive, answer)
+        finally:
+            self._in_flight -= 1
+            if self._in_flight == 0:
+                self._idle.set()
+            route = scope.get("path_template", "unmatched")
+            metrics.HTTP_SECONDS.labels(scope["method"], route, status).observe(monotonic() - began)
