@@ -26,8 +26,8 @@ NoteFact = NoteWritten | NoteRubbedOut
 
 
 class _NoteCommand(Command, frozen=True, kw_only=True):
-    service: ClassVar[str] = "notes"
-    aggregate: ClassVar[str] = "note"
+    service: ClassVar[str] = "orchestrator"
+    aggregate: ClassVar[str] = "pool"
     key_field: ClassVar[str] = "note_id"
     senders: ClassVar[frozenset[str]] = frozenset({"gateway", "service"})
 

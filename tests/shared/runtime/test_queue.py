@@ -1,0 +1,288 @@
+"""A command queue on a real broker: what is accepted is decided once, answered truly, and never lost."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+
+import msgspec
+import pytest
+
+from shared.contracts.dead import DeadLetter, ListDead
+from shared.contracts.naming import command_consumer, command_stream
+from shared.kernel.codec import encode
+from shared.kernel.errors import Unavailable
+from shared.kernel.messages import AlreadySo, Committed, Envelope, Failed, Refused
+from shared.runtime.commands import Sender
+from shared.runtime.connection import Connection, connect
+from shared.runtime.dead import DeadLetterBox
+from shared.runtime.directget import every, peek
+from shared.runtime.handler import Effects, Handler
+from shared.runtime.ids import new_id
+from shared.runtime.intake import Intake, Route
+from shared.runtime.jetstream import JetStreamStore
+from shared.runtime.publish import Publisher
+from shared.runtime.pull import PullConsumer
+from shared.runtime.queue import CommandQueue
+from shared.runtime.refusals import Refusals
+from shared.runtime.suspects import Suspects
+from shared.runtime.topology import ensure
+from tests.support.nats_server import LocalBroker
+from tests.support.notes import (
+    NOON,
+    NOTE,
+    NOTE_CODEC,
+    Break,
+    Note,
+    NoteFact,
+    NoteRequest,
+    RubOut,
+    WriteNote,
+)
+
+SERVICE = "orchestrator"
+
+
+class Bench:
+    """The owner of notes at work on one side, a gateway on the other."""
+
+    def __init__(self, broker: LocalBroker, stack: AsyncExitStack) -> None:
+        self.broker = broker
+        self._stack = stack
+        self.owner: Connection
+        self.gateway: Connection
+        self.send: Sender
+        self.dead: DeadLetterBox
+        self.store: JetStreamStore
+
+    async def open(self) -> None:
+        ops = await connect(self.broker.settings("ops"))
+        await ensure(ops, services=("gateway", SERVICE))
+        await ops.close()
+        self.owner = await self._connect("svc-orchestrator")
+        self.gateway = await self._connect("gateway")
+        publisher = await self._publisher(self.gateway)
+        self.send = Sender(self.gateway, publisher)
+        await self.send.start()
+
+    async def _connect(self, sender: str) -> Connection:
+        connection = await connect(self.broker.settings(sender))
+        self._stack.push_async_callback(connection.close)
+        return connection
+
+    async def _publisher(self, connection: Connection) -> Publisher:
+        publisher = Publisher(connection)
+        await publisher.start()
+        self._stack.push_async_callback(publisher.stop)
+        return publisher
+
+    async def handler(
+        self, effects: Effects[NoteRequest, NoteFact] | None = None
+    ) -> Handler[Note, NoteRequest, NoteFact]:
+        publisher = await self._publisher(self.owner)
+        self.store = JetStreamStore(self.owner, publisher)
+        self.dead = DeadLetterBox(SERVICE, self.owner, publisher)
+        return Handler(NOTE, "pool", NOTE_CODEC, self.store, now=lambda: NOON, new_id=new_id, effects=effects)
+
+    @asynccontextmanager
+    async def working(
+        self, handler: Handler[Note, NoteRequest, NoteFact], colour: str = "blue"
+    ) -> AsyncIterator[None]:
+        publisher = await self._publisher(self.owner)
+        queue = CommandQueue(
+            SERVICE,
+            self.owner,
+            Intake([Route(NoteRequest, handler)]),
+            dead=self.dead,
+            suspects=Suspects(SERVICE, self.owner, publisher),
+            refusals=Refusals(SERVICE, self.store, lambda: NOON),
+        )
+        consumer = PullConsumer(self.owner, command_stream(SERVICE), command_consumer(SERVICE, colour))
+        task = asyncio.ensure_future(queue.run(consumer))
+        try:
+            yield
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    async def waiting(self) -> int:
+        return len(await every(self.gateway, command_stream(SERVICE), "cmd.>"))
+
+
+@pytest.fixture
+async def bench(broker: LocalBroker) -> AsyncIterator[Bench]:
+    async with AsyncExitStack() as stack:
+        bench = Bench(broker, stack)
+        await bench.open()
+        yield bench
+
+
+async def until(check: Callable[[], object], within_s: float = 10.0) -> None:
+    """Wait until an awaitable check answers something true."""
+    async with asyncio.timeout(within_s):
+        while not await check():  # type: ignore[misc]
+            await asyncio.sleep(0)
+
+
+async def test_a_command_is_decided_answered_and_gone_from_the_queue(bench: Bench) -> None:
+    async with bench.working(await bench.handler()):
+        first = await bench.send(WriteNote(note_id="n", text="a"), actor="key:1")
+        again = await bench.send(WriteNote(note_id="n", text="a"), actor="key:1")
+        refused = await bench.send(RubOut(note_id="other"), actor="key:1")
+
+    assert isinstance(first, Committed)
+    assert isinstance(again, AlreadySo)
+    assert isinstance(refused, Refused)
+    assert refused.code == "no_note"
+    assert await bench.waiting() == 0
+    records = await every(bench.gateway, "EVENTS", "evt.audit.orchestrator")
+    assert len(records) == 1
+    assert b"no_note" in records[0].data
+
+
+async def test_many_commands_at_once_are_all_decided(bench: Bench) -> None:
+    async with bench.working(await bench.handler()):
+        outcomes = await asyncio.gather(
+            *(
+                bench.send(WriteNote(note_id=f"n{n % 50}", text=str(n)), actor="k", wait_s=20)
+                for n in range(500)
+            )
+        )
+
+    assert all(isinstance(outcome, Committed) for outcome in outcomes)
+    assert len({outcome.sequence for outcome in outcomes if isinstance(outcome, Committed)}) == 500
+
+
+async def test_a_command_waits_for_its_owner(bench: Bench) -> None:
+    assert await bench.send(WriteNote(note_id="n", text="a"), actor="k", wait_s=0.05) is None
+    assert await bench.waiting() == 1
+
+    async with bench.working(await bench.handler()):
+        await until(lambda: bench.store.version("pool", "n"))
+
+
+async def test_what_cannot_be_read_goes_to_the_dead_letters_at_once(bench: Bench) -> None:
+    handler = await bench.handler()
+    publisher = await bench._publisher(bench.gateway)
+    await publisher.publish("cmd.orchestrator.gateway.n", b"\xff not a command")
+
+    async with bench.working(handler):
+        await until(lambda: _letters(bench))
+
+    [letter] = await _letters(bench)
+    assert letter.reason.startswith("undecodable")
+    assert await bench.waiting() == 0
+
+
+async def test_what_fails_five_times_goes_to_the_dead_letters_and_the_rest_goes_on(bench: Bench) -> None:
+    async with bench.working(await bench.handler()):
+        broken = asyncio.ensure_future(bench.send(Break(note_id="b"), actor="k", wait_s=40))
+        fine = [await bench.send(WriteNote(note_id=f"n{n}", text="a"), actor="k") for n in range(5)]
+        outcome = await broken
+
+    assert all(isinstance(each, Committed) for each in fine)
+    assert isinstance(outcome, Failed)
+    [letter] = await _letters(bench)
+    assert (outcome.dead_letter, 5) == (letter.id, letter.attempts)
+    assert "ZeroDivisionError" in letter.reason
+
+
+async def test_a_forged_reply_subject_hears_nothing(bench: Bench) -> None:
+    heard: list[bytes] = []
+    stranger = await bench._connect("bot-eve")
+
+    async def hear(message: object) -> None:
+        heard.append(b"heard")
+
+    inbox = stranger.inbox()
+    await stranger.subscribe(inbox, hear)
+    publisher = await bench._publisher(bench.gateway)
+    envelope = Envelope(
+        id="c9", chain="c9", actor="k", command=msgspec.Raw(encode(WriteNote(note_id="n", text="a")))
+    )
+    async with bench.working(await bench.handler()):
+        await publisher.publish("cmd.orchestrator.gateway.n", encode(envelope), headers={"Hive-Reply": inbox})
+        await until(lambda: bench.store.version("pool", "n"))
+        await stranger.nc.flush()
+
+    assert heard == []
+
+
+async def test_a_bot_may_not_ask_what_people_may(bench: Bench) -> None:
+    stranger = await bench._connect("bot-eve")
+    publisher = await bench._publisher(stranger)
+    envelope = Envelope(
+        id="c9", chain="c9", actor="key:admin", command=msgspec.Raw(encode(WriteNote(note_id="n", text="a")))
+    )
+    async with bench.working(await bench.handler()):
+        await publisher.publish("cmd.orchestrator.bot-eve.n", encode(envelope))
+        await until(lambda: _nothing_waits(bench))
+
+    assert await bench.store.version("pool", "n") == 0
+    [record] = await every(bench.gateway, "EVENTS", "evt.audit.orchestrator")
+    assert b"bot-eve" in record.data
+
+
+async def test_a_broker_that_dies_in_the_middle_loses_nothing_and_doubles_nothing(bench: Bench) -> None:
+    async def submit(number: int) -> None:
+        command, command_id = WriteNote(note_id=f"n{number % 20}", text=str(number)), new_id()
+        while True:
+            with suppress(Unavailable):
+                outcome = await bench.send(command, actor="k", command_id=command_id, wait_s=1.0)
+                if outcome is not None:
+                    assert isinstance(outcome, Committed | AlreadySo)
+                    return
+            command_id = new_id()
+            await asyncio.sleep(0.05)
+
+    async with bench.working(await bench.handler()), asyncio.TaskGroup() as group:
+        for number in range(300):
+            group.create_task(submit(number))
+        await until(lambda: _some_are_stored(bench, 30))
+        bench.broker.kill()
+        bench.broker.restart()
+
+    commits = [each for n in range(20) for each in await bench.store.read("pool", f"n{n}")]
+    texts = [fact.text for each in commits for fact in NOTE_CODEC.decode_all(each.commit.facts)]  # type: ignore[union-attr]
+    assert sorted(map(str, range(300))) == sorted(texts)
+
+
+async def _some_are_stored(bench: Bench, count: int) -> bool:
+    return await bench.store.last_sequence() >= count
+
+
+async def _letters(bench: Bench) -> list[DeadLetter]:
+    return (await bench.dead.list(ListDead())).items
+
+
+async def _nothing_waits(bench: Bench) -> bool:
+    return await bench.waiting() == 0
+
+
+async def test_a_command_that_kills_its_process_ends_in_the_dead_letters(bench: Bench) -> None:
+    """Ten deliveries in vain, three marks left behind: that is what a process killed each time leaves."""
+    handler = await bench.handler()
+    publisher = await bench._publisher(bench.owner)
+    suspects = Suspects(SERVICE, bench.owner, publisher)
+    await bench.send(WriteNote(note_id="n", text="a"), actor="k", wait_s=0)
+    [command] = await every(bench.gateway, command_stream(SERVICE), "cmd.>")
+    for marks in range(3):
+        assert marks == await suspects.marks(command.sequence)
+        await suspects.begin(command.sequence, marks)
+    await _deliver_in_vain(bench, times=10)
+
+    async with bench.working(handler):
+        await until(lambda: _letters(bench))
+
+    [letter] = await _letters(bench)
+    assert letter.reason.startswith("kills_its_process")
+    assert await peek(bench.gateway, command_stream(SERVICE), "cmd.>") is None
+
+
+async def _deliver_in_vain(bench: Bench, times: int) -> None:
+    consumer = PullConsumer(bench.owner, command_stream(SERVICE), command_consumer(SERVICE, "blue"))
+    async for deliveries in consumer.batches():
+        for delivery in deliveries:
+            if delivery.delivered >= times:
+                await consumer.stop()
+            await delivery.nak(0)
