@@ -1,0 +1,1 @@
+"""The services: each decides something, and shares no code with the others."""

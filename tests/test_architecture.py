@@ -4,6 +4,7 @@ import ast
 import importlib
 import pkgutil
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ from tests.support.tree import PACKAGES, ROOT, name_of, sources, string_literals
 
 LINES_MAX = 400
 SHAPE = ("__init__.py", "__main__.py", "facts.py", "projection.py", "service.py", "api.py")
-SUBJECT = re.compile(r"^(cmd|evt|run|inbox|live|dead|hb|ctl|file|ask|host|_INBOX|seats)\.[\w*>{$]?")
+# `ask.>`, a whole tree in a permission, is no subject.
+SUBJECT = re.compile(r"^(cmd|evt|run|inbox|live|dead|hb|ctl|file|ask|host|_INBOX)\.(?!>$)[\w*>{$]?")
 BUILDS_SUBJECTS = {"shared/contracts/naming.py"}
 
 
@@ -114,6 +116,25 @@ def test_links_between_documents_lead_somewhere() -> None:
         if "://" not in link and not (path.parent / link).exists()
     ]
     assert broken == []
+
+
+def test_the_locks_hold_every_dependency_in_one_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    runtime, dev = locked("requirements.lock"), locked("requirements-dev.lock")
+    assert {plain(name) for name in project["dependencies"]} <= runtime.keys()
+    assert {plain(name) for name in project["optional-dependencies"]["dev"]} <= dev.keys()
+    assert {name: dev.get(name) for name in runtime} == runtime
+
+
+def locked(name: str) -> dict[str, str]:
+    pins = re.findall(r"^([a-z0-9-]+)==(\S+)", (ROOT / name).read_text(), re.MULTILINE)
+    return dict(pins)
+
+
+def plain(requirement: str) -> str:
+    found = re.match(r"[A-Za-z0-9-]+", requirement)
+    assert found is not None, requirement
+    return found.group().lower()
 
 
 def test_no_file_names_this_machine_or_an_index() -> None:
