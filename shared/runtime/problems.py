@@ -40,6 +40,10 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     dead_letter: str | None = None
 
 
+class QueueBusy(QueueFull):
+    """The queue takes nothing of this priority now. Nothing was stored; ask again later."""
+
+
 class Refusal(Exception):
     """A request that is answered with a problem document."""
 
@@ -76,6 +80,8 @@ def refusal_of(error: Exception) -> Refusal:
             return Refusal(404, error.code, error.detail)
         case Behind():
             return _later(409, "behind", str(error))
+        case QueueBusy():
+            return _later(429, "queue_busy", str(error))
         case QueueFull():
             return _later(503, "queue_full", str(error))
         case Unavailable():

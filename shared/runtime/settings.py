@@ -33,6 +33,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     http_host: str = "127.0.0.1"
     http_port: int = 0
     http_fd: int | None = None
+    admin_key_file: Path | None = None
     durability: str = "fsync"
     roots: tuple[Path, ...] = ()
     host_id: str = "local"
@@ -101,6 +102,7 @@ _READERS: dict[str, tuple[str, Callable[[str], object]]] = {
     "http_host": ("HIVE_HTTP_HOST", str),
     "http_port": ("HIVE_HTTP_PORT", _port),
     "http_fd": ("HIVE_HTTP_FD", _number),
+    "admin_key_file": ("HIVE_ADMIN_KEY_FILE", Path),
     "durability": ("HIVE_DURABILITY", _durability),
     "roots": ("HIVE_ROOTS", _paths),
     "host_id": ("HIVE_HOST_ID", _token),
