@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
-from typing import Final
+from typing import Final, cast
 
 from bots.engines import Emit, Work
 from bots.sandbox import CHOICES, SandboxReport, jail_argv
@@ -111,8 +111,7 @@ class Running(asyncio.SubprocessProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """It was started."""
-        assert isinstance(transport, asyncio.SubprocessTransport)
-        self._transport = transport
+        self._transport = cast("asyncio.SubprocessTransport", transport)  # uvloop's is none by class
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         """It said something."""
@@ -136,8 +135,7 @@ class Running(asyncio.SubprocessProtocol):
 
     def feed(self, data: bytes) -> None:
         """What it may read; it need not."""
-        pipe = self._transport.get_pipe_transport(0)
-        assert isinstance(pipe, asyncio.WriteTransport)
+        pipe = cast("asyncio.WriteTransport", self._transport.get_pipe_transport(0))
         pipe.write(data)
         pipe.close()
 
