@@ -36,6 +36,14 @@ class ListDead(Query[DeadLetters], frozen=True, kw_only=True):
     limit: int = 200
 
 
+class GetDead(Query[DeadLetter], frozen=True, kw_only=True):
+    """One dead letter, in whatever state. NotFound: `dead_letter_not_found`."""
+
+    answer = DeadLetter
+
+    id: str
+
+
 class ReplayDead(Query[Outcome], frozen=True, kw_only=True):
     """Decide it again now, as the sender it came from. NotFound: `dead_letter_not_found`."""
 

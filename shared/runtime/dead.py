@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from shared.contracts.dead import DeadLetter, DeadLetters, ListDead
+from shared.contracts.dead import DeadLetter, DeadLetters, GetDead, ListDead
 from shared.contracts.naming import DEAD, dead_subject
 from shared.kernel.codec import encode
 from shared.kernel.errors import NotFound
@@ -59,6 +59,10 @@ class DeadLetterBox:
         if stored is None:
             raise NotFound("dead_letter_not_found", f"{self._service} has no dead letter {letter_id}")
         return _LETTER.decode(stored.data)
+
+    async def show(self, query: GetDead) -> DeadLetter:
+        """One letter, to who asks for it."""
+        return await self.get(query.id)
 
     async def list(self, query: ListDead) -> DeadLetters:
         """The letters in a state (None: `dead`), newest first."""

@@ -11,7 +11,7 @@ from typing import Final, NoReturn
 
 import uvloop
 
-from shared.contracts.dead import DropDead, ListDead, ReplayDead
+from shared.contracts.dead import DropDead, GetDead, ListDead, ReplayDead
 from shared.contracts.naming import service_sender
 from shared.kernel.errors import Behind, Unavailable, Undecodable
 from shared.runtime import metrics, telemetry
@@ -107,6 +107,7 @@ class Process:
         if assembly.commands:
             answers += [
                 Answer(ListDead, dead.list),
+                Answer(GetDead, dead.show),
                 Answer(ReplayDead, replay.replay),
                 Answer(DropDead, replay.drop),
             ]
@@ -205,7 +206,13 @@ class Process:
             )
 
         handlers = [route.handler for route in assembly.commands]
-        seat = Seat(runtime.connection, self._service, self._settings.colour, self._settings.instance)
+        seat = Seat(
+            runtime.connection,
+            runtime.publisher,
+            self._service,
+            self._settings.colour,
+            self._settings.instance,
+        )
         return seat, Active(runtime, assembly, queue, refusals, handlers)
 
     def _ready_problems(self) -> list[str]:
