@@ -1,0 +1,255 @@
+"""Everything alive, in memory: open tasks, bots, who holds what, who waits."""
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from datetime import datetime
+from heapq import heappop, heappush
+from typing import Final, NamedTuple, TypeVar, assert_never
+
+from services.orchestrator.decider import BOT, TASK
+from services.orchestrator.decider.bot_state import Bot, NoBot, Up
+from services.orchestrator.decider.task_state import Blocked, Ended, Held, Task, Unknown, Waiting
+from services.orchestrator.facts import BotEvent, Event, TaskEvent
+from services.orchestrator.lineage import Lineage
+from services.orchestrator.waiting import WaitingLines
+from shared.contracts.naming import partition_of, service_sender
+from shared.contracts.words import BotId, TaskId
+from shared.kernel.messages import Cause, Recorded
+
+E = TypeVar("E")
+
+OURSELVES: Final = service_sender("orchestrator")
+
+
+class TaskChange(NamedTuple):
+    """A task became something else."""
+
+    task_id: TaskId
+    before: Task
+    after: Task
+
+
+class BotChange(NamedTuple):
+    """A bot became something else."""
+
+    bot_id: BotId
+    before: Bot
+    after: Bot
+
+
+Change = TaskChange | BotChange
+
+
+@dataclass(slots=True)
+class TaskEntry:
+    """A task that has not ended, or whose end the log has not told yet."""
+
+    line: Lineage[Task, TaskEvent]
+    partition: int
+    cause: Cause
+
+    @property
+    def state(self) -> Task:
+        """As it is now."""
+        return self.line.state
+
+
+@dataclass(slots=True)
+class BotEntry:
+    """A bot, retired ones included: their names are taken until they are cleared."""
+
+    line: Lineage[Bot, BotEvent]
+    partition: int
+    cause: Cause
+
+    @property
+    def state(self) -> Bot:
+        """As it is now."""
+        return self.line.state
+
+
+class Board:
+    """Applies commits, our own at once and all others as the log tells them; each counts once.
+
+    `reached` is how far the log was followed. Lines and dues are kept for the partitions in `owned`.
+    """
+
+    def __init__(self) -> None:
+        self.tasks: dict[TaskId, TaskEntry] = {}
+        self.bots: dict[BotId, BotEntry] = {}
+        self.held: defaultdict[BotId, dict[TaskId, int]] = defaultdict(dict)
+        self.lines = WaitingLines()
+        self.counts: Counter[str] = Counter()
+        self.owned: frozenset[int] = frozenset()
+        self.reached = 0
+        self.fleet = 0  # grows with every change of a bot
+        self._reserved: dict[TaskId, BotId] = {}
+        self._reserved_of: Counter[BotId] = Counter()
+        self._retries: list[tuple[datetime, TaskId]] = []
+        self._deadlines: list[tuple[datetime, TaskId]] = []
+        self._overdue: set[TaskId] = set()
+
+    def own(self, commit: Recorded[Event]) -> Change | None:
+        """A commit of this process, at once; None if it is known already."""
+        return None if commit.sequence <= self.reached else self._take(commit, ahead=True)
+
+    def followed(self, commit: Recorded[Event]) -> Change | None:
+        """A commit as the log tells it; None if it changes nothing."""
+        if commit.sequence <= self.reached:
+            return None
+        self.reached = commit.sequence
+        return self._take(commit, ahead=False)
+
+    def own_partitions(self, owned: frozenset[int]) -> None:
+        """From now on the tasks of these partitions are ours to place."""
+        self.owned = owned
+        self.lines = WaitingLines()
+        for task_id, entry in self.tasks.items():
+            if isinstance(entry.state, Waiting):
+                self._wait(task_id, entry, entry.state)
+
+    def task(self, task_id: TaskId) -> Task:
+        """A task that has not ended; Unknown if there is none."""
+        entry = self.tasks.get(task_id)
+        return Unknown() if entry is None else entry.state
+
+    def bot(self, bot_id: BotId) -> Bot:
+        """A bot; NoBot if there is none."""
+        entry = self.bots.get(bot_id)
+        return NoBot() if entry is None else entry.state
+
+    def free(self, bot_id: BotId) -> int:
+        """How many more tasks an up bot may be given."""
+        bot = self.bot(bot_id)
+        if not isinstance(bot, Up):
+            return 0
+        return bot.spec.slots - len(self.held[bot_id]) - self._reserved_of[bot_id]
+
+    def reserve(self, task_id: TaskId, bot_id: BotId) -> None:
+        """Keep a slot until the assignment is decided, or released."""
+        self._unreserve(task_id)
+        self._reserved[task_id] = bot_id
+        self._reserved_of[bot_id] += 1
+        self.lines.remove(task_id)
+
+    def release(self, task_id: TaskId) -> None:
+        """The assignment was not decided: the slot is free, and the task waits on."""
+        if self._unreserve(task_id) and (entry := self.tasks.get(task_id)) is not None:
+            state = entry.state
+            if isinstance(state, Waiting):
+                self._wait(task_id, entry, state)
+
+    def due_retries(self, now: datetime) -> bool:
+        """Whether a retry came due; from now on it waits for a bot like any other task."""
+        came = False
+        while self._retries and self._retries[0][0] <= now:
+            due, task_id = heappop(self._retries)
+            entry = self.tasks.get(task_id)
+            if entry is None or entry.partition not in self.owned:
+                continue
+            state = entry.state
+            if isinstance(state, Waiting) and state.retry_at == due and task_id not in self._reserved:
+                self.lines.add(state.order, state.since.timestamp())
+                came = True
+        return came
+
+    def overdue(self, now: datetime) -> list[TaskId]:
+        """Our open tasks whose deadline has passed."""
+        while self._deadlines and self._deadlines[0][0] <= now:
+            self._overdue.add(heappop(self._deadlines)[1])
+        self._overdue = {task_id for task_id in self._overdue if task_id in self.tasks}
+        return [task_id for task_id in self._overdue if self.tasks[task_id].partition in self.owned]
+
+    def _take(self, commit: Recorded[Event], *, ahead: bool) -> Change | None:
+        if commit.aggregate == "task":
+            return self._take_task(commit, ahead=ahead)  # type: ignore[arg-type] # the aggregate says so
+        return self._take_bot(commit, ahead=ahead)  # type: ignore[arg-type] # the aggregate says so
+
+    def _take_task(self, commit: Recorded[TaskEvent], *, ahead: bool) -> Change | None:
+        task_id = TaskId(commit.aggregate_id)
+        entry = self.tasks.get(task_id)
+        if entry is None:
+            entry = self.tasks[task_id] = TaskEntry(Lineage(TASK), partition_of(task_id), _cause(commit))
+        before = entry.state
+        changed = entry.line.own(commit) if ahead else entry.line.followed(commit)
+        after = entry.state
+        if changed:
+            entry.cause = _cause(commit)
+            self._index(task_id, entry, before, after)
+        if isinstance(after, Ended) and entry.line.settled:
+            del self.tasks[task_id]
+        return TaskChange(task_id, before, after) if changed else None
+
+    def _take_bot(self, commit: Recorded[BotEvent], *, ahead: bool) -> Change | None:
+        bot_id = BotId(commit.aggregate_id)
+        entry = self.bots.get(bot_id)
+        if entry is None:
+            entry = self.bots[bot_id] = BotEntry(Lineage(BOT), partition_of(bot_id), _cause(commit))
+        before = entry.state
+        if not (entry.line.own(commit) if ahead else entry.line.followed(commit)):
+            return None
+        entry.cause = _cause(commit)
+        self.fleet += 1
+        return BotChange(bot_id, before, entry.state)
+
+    def _index(self, task_id: TaskId, entry: TaskEntry, before: Task, after: Task) -> None:
+        self._unreserve(task_id)
+        match before:
+            case Unknown() | Blocked() | Ended():
+                pass
+            case Waiting():
+                self.lines.remove(task_id)
+            case Held():
+                self.held[before.bot_id].pop(task_id, None)
+            case _:
+                assert_never(before)
+        match after:
+            case Unknown() | Blocked() | Ended():
+                pass
+            case Waiting():
+                self._wait(task_id, entry, after)
+            case Held():
+                self.held[after.bot_id][task_id] = after.token
+            case _:
+                assert_never(after)
+        if isinstance(before, Unknown) and isinstance(after, Waiting | Held) and after.order.deadline:
+            heappush(self._deadlines, (after.order.deadline, task_id))
+        if not isinstance(before, Unknown):
+            self.counts[state_name(before)] -= 1
+        if not isinstance(after, Unknown):
+            self.counts[state_name(after)] += 1
+
+    def _wait(self, task_id: TaskId, entry: TaskEntry, state: Waiting) -> None:
+        if entry.partition not in self.owned or task_id in self._reserved:
+            return
+        if state.retry_at is None:
+            self.lines.add(state.order, state.since.timestamp())
+        else:
+            heappush(self._retries, (state.retry_at, task_id))
+
+    def _unreserve(self, task_id: TaskId) -> bool:
+        bot_id = self._reserved.pop(task_id, None)
+        if bot_id is None:
+            return False
+        self._reserved_of[bot_id] -= 1
+        return True
+
+
+def state_name(task: Waiting | Held | Blocked | Ended) -> str:
+    """The word for a task's state that everybody uses."""
+    match task:
+        case Waiting():
+            return "queued" if task.retry_at is None else "retrying"
+        case Held():
+            return "running" if task.started else "assigned"
+        case Blocked():
+            return "blocked"
+        case Ended():
+            return task.how
+        case _:
+            assert_never(task)
+
+
+def _cause(commit: Recorded[E]) -> Cause:
+    """What we do about it is caused by it, and done by us."""
+    return Cause(message_id=commit.commit_id, correlation_id=commit.cause.correlation_id, actor=OURSELVES)
