@@ -79,6 +79,10 @@ class Heart:
         if self._soon is None:
             self._soon = asyncio.get_running_loop().call_later(SOON_S, self._on_soon)
 
+    def now(self) -> None:
+        """Something changed that the owner should know before the second is over."""
+        self._due.set()
+
     async def beat(self) -> None:
         """Send one heartbeat."""
         now = monotonic()

@@ -104,6 +104,7 @@ class BotProcess:
     def drain(self) -> None:
         """Take nothing new, and leave when nothing is held."""
         self._draining = True
+        self._heart.now()
         self._look()
 
     def leave(self) -> None:
