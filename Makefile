@@ -93,7 +93,7 @@ compose-up: secrets/admin-key  ## start the stack in containers
 # The container's user reads the file; the folder keeps other users of this machine away from it.
 secrets/admin-key:
 	@mkdir -p -m 0700 secrets
-	@(umask 0133; $(PYTHON) -c 'import secrets; print(secrets.token_urlsafe(32))' > $@.new) && mv $@.new $@
+	@(umask 0133; $(PYTHON) -c 'import secrets; print("hive_" + secrets.token_urlsafe(32))' > $@.new) && mv $@.new $@
 
 compose-down:  ## stop the containers; their volumes stay
 	@$(COMPOSE) down
