@@ -18,6 +18,7 @@ BOT: Final = "HIVE_BOT"
 GENERATION: Final = "HIVE_GENERATION"
 SPEC: Final = "HIVE_BOT_SPEC"
 SANDBOX: Final = "HIVE_SANDBOX"
+HIDDEN: Final = "HIVE_HIDDEN"
 STOP_GRACE: Final = "HIVE_STOP_GRACE_S"
 STOP_GRACE_DEFAULT_S: Final = 8.0
 
@@ -25,8 +26,8 @@ STOP_GRACE_DEFAULT_S: Final = 8.0
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
     """One bot's process: which bot, started for the how manieth time, as what, and where.
 
-    `sandbox` is what its host has measured, None where it must measure itself; `stop_grace_s` is what it may
-    finish in after a SIGTERM.
+    `sandbox` is what its host has measured, None where it must measure itself; `hidden` are the folders that
+    its programs must not see; `stop_grace_s` is what it may finish in after a SIGTERM.
     """
 
     bot_id: BotId
@@ -35,6 +36,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     workspace: Path
     environment: dict[str, str]
     settings: Settings
+    hidden: tuple[Path, ...] = ()
     sandbox: str | None = None
     stop_grace_s: float = STOP_GRACE_DEFAULT_S
 
@@ -64,13 +66,16 @@ def load() -> Identity:
         stop_grace_s = float(environment.get(STOP_GRACE, STOP_GRACE_DEFAULT_S))
     except (msgspec.DecodeError, ValueError) as error:
         raise SettingsError(f"{SPEC}, {GENERATION} or {STOP_GRACE} cannot be read: {error}") from error
+    told = settings.load(environment, sender=bot_sender(bot_id))
+    hidden = [Path(folder) for folder in environment.get(HIDDEN, "").split(os.pathsep) if folder]
     return Identity(
         bot_id=BotId(bot_id),
         generation=generation,
         spec=spec,
         workspace=Path.cwd(),
         environment=environment,
-        settings=settings.load(environment, sender=bot_sender(bot_id)),
+        settings=told,
+        hidden=tuple(hidden) or (told.data,),
         sandbox=environment.get(SANDBOX) or None,
         stop_grace_s=stop_grace_s,
     )

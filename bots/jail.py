@@ -51,9 +51,8 @@ def check(result: int, what: str) -> int:
     return result
 
 
-def hide_by_namespace(hidden: Path, kept: Path | None) -> None:
-    """Cover the folder with an empty one, for this process and its children only; show `kept` in it again."""
-    inside = kept if kept is not None and kept.is_relative_to(hidden) else None
+def hide_by_namespace(hidden: list[Path], kept: Path) -> None:
+    """Cover the folders with empty ones, for this process and its children; show `kept` in them again."""
     uid, gid = os.getuid(), os.getgid()
     if libc.unshare(CLONE_NEWNS) < 0:
         if ctypes.get_errno() != errno.EPERM:
@@ -63,15 +62,16 @@ def hide_by_namespace(hidden: Path, kept: Path | None) -> None:
         Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
         Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
     check(libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None), "mount private")
-    handle = None if inside is None else os.open(inside, os.O_PATH | os.O_DIRECTORY)
-    flags = MS_NOSUID | MS_NODEV | MS_NOEXEC
-    check(libc.mount(b"hive", os.fsencode(hidden), b"tmpfs", flags, b"size=64k,mode=0755"), "mount tmpfs")
-    if inside is not None and handle is not None:
-        inside.mkdir(parents=True, exist_ok=True)
-        source = f"/proc/self/fd/{handle}".encode()
-        check(libc.mount(source, os.fsencode(inside), None, MS_BIND | MS_REC, None), "mount workspace")
-        os.close(handle)
-    os.chdir(Path.cwd() if kept is None else kept)  # else `..` would still lead through the covered folder
+    handle = os.open(kept, os.O_PATH | os.O_DIRECTORY)
+    for folder in hidden:
+        flags = MS_NOSUID | MS_NODEV | MS_NOEXEC
+        check(libc.mount(b"hive", os.fsencode(folder), b"tmpfs", flags, b"size=64k,mode=0755"), "mount tmpfs")
+        if kept.is_relative_to(folder):
+            kept.mkdir(parents=True, exist_ok=True)
+            source = f"/proc/self/fd/{handle}".encode()
+            check(libc.mount(source, os.fsencode(kept), None, MS_BIND | MS_REC, None), "mount workspace")
+    os.close(handle)
+    os.chdir(kept)  # again: `..` would still lead through the covered folder
     for capability in range(
         CAPABILITIES_MAX + 1
     ):  # root without them can neither uncover nor look into others
@@ -79,8 +79,8 @@ def hide_by_namespace(hidden: Path, kept: Path | None) -> None:
             check(-1, "drop capabilities")
 
 
-def hide_by_landlock(hidden: Path, kept: Path | None) -> None:
-    """Allow everything beside the folder and beside the folders that lead to it, and `kept`; nothing else."""
+def hide_by_landlock(hidden: list[Path], kept: Path) -> None:
+    """Allow everything beside the folders and beside those that lead to them, and `kept`; nothing else."""
     version = check(
         libc.syscall(LANDLOCK_CREATE_RULESET, None, 0, LANDLOCK_CREATE_RULESET_VERSION), "landlock"
     )
@@ -89,12 +89,12 @@ def hide_by_landlock(hidden: Path, kept: Path | None) -> None:
     rules = check(
         libc.syscall(LANDLOCK_CREATE_RULESET, ctypes.byref(handled), ctypes.sizeof(handled), 0), "landlock"
     )
-    way = [hidden, *hidden.parents]
-    for folder, next_one in zip(way[1:], way, strict=False):
+    on_the_way = {parent for folder in hidden for parent in folder.parents}
+    for folder in on_the_way - set(hidden):
         for beside in folder.iterdir():
-            if beside != next_one and not beside.is_symlink():
+            if beside not in on_the_way and beside not in hidden and not beside.is_symlink():
                 _allow(rules, beside, rights)
-    if kept is not None and kept.is_relative_to(hidden):
+    if any(kept.is_relative_to(folder) for folder in hidden):
         _allow(rules, kept, rights)
     check(libc.syscall(LANDLOCK_RESTRICT_SELF, rules, 0), "landlock")
     os.close(rules)
@@ -113,7 +113,7 @@ def _allow(rules: int, path: Path, rights: int) -> None:
     os.close(handle)
 
 
-def hide_nothing(_hidden: Path, _kept: Path | None) -> None:
+def hide_nothing(_hidden: list[Path], _kept: Path) -> None:
     """The operator accepted the risk."""
 
 
@@ -121,7 +121,7 @@ HIDE = {NAMESPACE: hide_by_namespace, LANDLOCK: hide_by_landlock, OFF: hide_noth
 
 
 def become(
-    argv: list[str], *, status: int, owner: int, mechanism: str, hidden: Path, kept: Path | None, limits: str
+    argv: list[str], *, status: int, owner: int, mechanism: str, hidden: list[Path], kept: Path, limits: str
 ) -> None:
     """Set all up and turn into the program. `limits` are `name=value` pairs, separated by commas."""
     os.set_inheritable(status, False)  # noqa: FBT003  it takes no keyword
@@ -151,8 +151,8 @@ def main() -> None:
             status=int(status),
             owner=int(owner),
             mechanism=mechanism,
-            hidden=Path(hidden),
-            kept=Path(kept) if kept else None,
+            hidden=[Path(folder) for folder in hidden.split(os.pathsep)],
+            kept=Path(kept),
             limits=limits,
         )
     except (OSError, ValueError) as error:

@@ -250,7 +250,7 @@ def build_engine(identity: Identity) -> Engine:
     else:
         report = SandboxReport(mechanism, ()) if mechanism is not None else sandbox_report()
     environment = program_environment(identity.spec, identity.environment)
-    programs = Programs(environment, identity.settings.data, report)
+    programs = Programs(environment, identity.hidden, report)
     return choose(identity.spec, programs, identity.settings.shell_allow)
 
 

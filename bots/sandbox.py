@@ -104,7 +104,7 @@ def _read(mechanism: str, hidden: Path, kept: Path, path: Path) -> tuple[bytes, 
     ours, theirs = os.pipe()
     try:
         done = subprocess.run(  # noqa: S603  our own interpreter and script
-            jail_argv(theirs, mechanism, hidden=hidden, kept=kept, limits={}, argv=("cat", str(path))),
+            jail_argv(theirs, mechanism, hidden=(hidden,), kept=kept, limits={}, argv=("cat", str(path))),
             cwd=kept,
             env={"PATH": os.defpath},
             stdin=subprocess.DEVNULL,
@@ -125,7 +125,7 @@ def jail_argv(
     status: int,
     mechanism: str,
     *,
-    hidden: Path,
+    hidden: tuple[Path, ...],
     kept: Path,
     limits: dict[str, int],
     argv: tuple[str, ...],
@@ -134,5 +134,5 @@ def jail_argv(
     pairs = ",".join(f"{name}={value}" for name, value in limits.items())
     return [
         *(sys.executable, "-I", "-S", str(JAIL), str(status), str(os.getpid()), mechanism),
-        *(str(hidden), str(kept), pairs, *argv),
+        *(os.pathsep.join(map(str, hidden)), str(kept), pairs, *argv),
     ]

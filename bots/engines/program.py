@@ -5,7 +5,7 @@ import codecs
 import contextlib
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
@@ -39,9 +39,11 @@ class Program:
 class Programs:
     """Runs programs in one bot's environment and box."""
 
-    def __init__(self, environment: Mapping[str, str], hidden: Path, sandbox: SandboxReport) -> None:
+    def __init__(
+        self, environment: Mapping[str, str], hidden: Sequence[Path], sandbox: SandboxReport
+    ) -> None:
         self._environment = dict(environment)
-        self._hidden = hidden.resolve()
+        self._hidden = tuple(folder.resolve() for folder in hidden)
         self._sandbox = sandbox
 
     async def run(self, program: Program, work: Work, out: Emit) -> End:

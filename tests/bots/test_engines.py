@@ -38,7 +38,7 @@ class Stage:
         self.workspace.mkdir(parents=True)
         self.secret = self.data / "secret"
         self.secret.write_text("a secret of the hive")
-        self.programs = Programs(ENVIRONMENT, self.data, SandboxReport(mechanism, ()))
+        self.programs = Programs(ENVIRONMENT, [self.data], SandboxReport(mechanism, ()))
         self.shell = Shell(ALLOW, self.programs)
         self.heard: list[tuple[str, str]] = []
         self.out = Written(lambda text, channel: self.heard.append((channel, text)))
@@ -378,6 +378,33 @@ async def test_a_workspace_outside_the_data_directory_works_too(tmp_path: Path, 
     assert "a secret of the hive" not in stage.out.output().text
 
 
+@mechanisms
+async def test_a_workspace_that_holds_the_data_directory_does_not_show_it(
+    tmp_path: Path, mechanism: str
+) -> None:
+    stage = Stage(tmp_path, mechanism)
+    work = stage.work("sh -c 'cat data/secret; ls data; echo done'")
+
+    await stage.shell.run(Work(work.task, tmp_path, None, work.deadline), stage.out)
+
+    assert "a secret of the hive" not in stage.out.output().text
+    assert ("out", "done\n") in stage.heard
+
+
+@mechanisms
+async def test_more_folders_than_one_can_be_hidden(tmp_path: Path, mechanism: str) -> None:
+    stage = Stage(tmp_path, mechanism)
+    keys = tmp_path / "keys"
+    keys.mkdir()
+    (keys / "key").write_text("a key of the hive")
+    stage.programs._hidden = (stage.data, keys)
+
+    await stage.shell.run(stage.work(f"sh -c 'cat {stage.secret} {keys}/key; ls; echo done'"), stage.out)
+
+    assert "of the hive" not in stage.out.output().text
+    assert stage.out.output().text.endswith("done\n")
+
+
 async def test_without_a_box_that_works_nothing_is_run(tmp_path: Path) -> None:
     stage = Stage(tmp_path, "none")
 
@@ -390,7 +417,7 @@ async def test_without_a_box_that_works_nothing_is_run(tmp_path: Path) -> None:
 
 async def test_a_box_that_fails_at_the_last_moment_runs_nothing(tmp_path: Path) -> None:
     stage = Stage(tmp_path, jail.NAMESPACE)
-    stage.programs._hidden = tmp_path / "not-there"
+    stage.programs._hidden = (tmp_path / "not-there",)
 
     end = await stage.shell.run(stage.work("pwd"), stage.out)
 
