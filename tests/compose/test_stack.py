@@ -69,11 +69,23 @@ def test_a_container_is_not_root_and_cannot_write_its_root(hive: Stack, service:
     assert hive.inside(service, "touch", "/hive/new").returncode != 0
 
 
-@pytest.mark.parametrize("service", ["orchestrator", "gateway", "bots"])
-def test_a_container_sees_its_own_credentials_and_no_others(hive: Stack, service: str) -> None:
-    found = hive.inside(service, "find", "/keys", "/authority", "-name", "*.*").stdout.split()
-    assert found
-    assert [path for path in found if not path.startswith(f"/keys/{service}/")] == []
+@pytest.mark.parametrize(
+    ("service", "own"),
+    [
+        ("orchestrator", {"svc-orchestrator.creds"}),
+        ("gateway", {"gateway.creds"}),
+        ("bots", {"svc-bots.creds", "bots.signer"}),
+    ],
+)
+def test_a_container_has_its_own_keys_and_no_others(hive: Stack, service: str, own: set[str]) -> None:
+    keys = hive.inside(service, "find", "/data/keys", "/keys", "/authority", "-type", "f").stdout.split()
+    assert {key.rpartition("/")[2] for key in keys} == own
+
+
+def test_what_a_bot_runs_cannot_read_the_keys_of_its_host(hive: Stack) -> None:
+    tried = result_of(hive, "hand", "cat /data/keys/svc-bots.creds", "steal")
+    assert tried["state"] == "failed"
+    assert "NATS USER" not in str(tried)
 
 
 def test_only_the_api_is_published_and_only_on_loopback(hive: Stack) -> None:
@@ -121,7 +133,7 @@ def test_the_broker_says_that_acknowledged_is_on_disk(hive: Stack) -> None:
 
 
 def test_keys_are_made_once_and_survive_that_the_stack_is_started_again(hive: Stack) -> None:
-    before = hive.inside("gateway", "cat", "/keys/gateway/gateway.creds").stdout
+    before = hive.inside("gateway", "cat", "/data/keys/gateway.creds").stdout
     hive.compose("up", "--detach")
-    assert hive.inside("gateway", "cat", "/keys/gateway/gateway.creds").stdout == before
+    assert hive.inside("gateway", "cat", "/data/keys/gateway.creds").stdout == before
     assert result_of(hive, "parrot", "still here", "again")["state"] == "completed"
