@@ -15,6 +15,7 @@ from shared.runtime import telemetry
 from shared.runtime.connection import BrokerRefused, Connection
 from shared.runtime.ids import new_id
 from shared.runtime.publish import Publisher
+from shared.runtime.waves import Waves
 
 OUTCOME = msgspec.json.Decoder(Committed | AlreadySo | Refused | Failed)
 _STREAM_FULL = frozenset({10047, 10077, 10122, 10123})
@@ -62,6 +63,7 @@ class Sender:
         self._connection = connection
         self._publisher = publisher
         self._inbox = connection.inbox()
+        self._waves: dict[str, Waves] = {}
         self._waiting: dict[str, asyncio.Future[Outcome]] = {}
 
     async def start(self) -> None:
@@ -82,11 +84,7 @@ class Sender:
         answered = self._expect(message_id)
         try:
             with telemetry.span("send", kind=type(command).__name__):
-                subject, data, headers = self._letter(command, message_id, actor, chain)
-                try:
-                    await self._publisher.publish(subject, data, headers=headers, msg_id=message_id)
-                except BrokerRefused as refused:
-                    raise _unavailable(refused) from refused
+                await self._store(command, message_id, actor, chain)
                 return await _within(answered, wait_s)
         finally:
             self._waiting.pop(message_id, None)
@@ -98,20 +96,19 @@ class Sender:
         ids = [sending.command_id or new_id() for sending in sendings]
         expected = [self._expect(message_id) for message_id in ids]
         try:
-            acks = await self._publisher.publish_many(
-                [
-                    (*self._letter(each.command, message_id, each.actor, each.chain), message_id)
+            async with asyncio.TaskGroup() as group:
+                stores = [
+                    group.create_task(self._try_to_store(each, message_id))
                     for each, message_id in zip(sendings, ids, strict=True)
                 ]
-            )
-            stored = [
-                answered
-                for answered, ack in zip(expected, acks, strict=True)
-                if not isinstance(ack, Exception)
-            ]
-            if stored:
+            failures = [store.result() for store in stores]
+            stored = [each for each, failure in zip(expected, failures, strict=True) if failure is None]
+            if stored and wait_s > 0:
                 await asyncio.wait(stored, timeout=wait_s)
-            return [_result(answered, ack) for answered, ack in zip(expected, acks, strict=True)]
+            return [
+                answered.result() if answered.done() else failure
+                for answered, failure in zip(expected, failures, strict=True)
+            ]
         finally:
             for message_id in ids:
                 self._waiting.pop(message_id, None)
@@ -121,15 +118,26 @@ class Sender:
         self._waiting[message_id] = answered
         return answered
 
-    def _letter(
-        self, command: Command, message_id: str, actor: str, chain: str | None
-    ) -> tuple[str, bytes, dict[str, str]]:
+    async def _store(self, command: Command, message_id: str, actor: str, chain: str | None) -> None:
         envelope = Envelope(
             id=message_id, chain=chain or message_id, actor=actor, command=msgspec.Raw(encode(command))
         )
         headers = {REPLY_HEADER: f"{self._inbox}.{message_id}", **telemetry.outgoing()}
         subject = command_subject(command.service, self._connection.sender, command.key)
-        return subject, encode(envelope), headers
+        waves = self._waves.get(command.service)
+        if waves is None:
+            waves = self._waves[command.service] = Waves(self._publisher)
+        try:
+            await waves.publish(subject, encode(envelope), headers, msg_id=message_id)
+        except BrokerRefused as refused:
+            raise _unavailable(refused) from refused
+
+    async def _try_to_store(self, sending: Sending, message_id: str) -> Unavailable | None:
+        try:
+            await self._store(sending.command, message_id, sending.actor, sending.chain)
+        except Unavailable as unavailable:
+            return unavailable
+        return None
 
     async def _on_outcome(self, message: Msg) -> None:
         answered = self._waiting.get(message.subject.rpartition(".")[2])
@@ -142,17 +150,6 @@ async def _within(answered: asyncio.Future[Outcome], wait_s: float) -> Outcome |
         return None
     await asyncio.wait([answered], timeout=wait_s)
     return answered.result() if answered.done() else None
-
-
-def _result(answered: asyncio.Future[Outcome], ack: object) -> Outcome | Unavailable | None:
-    if answered.done():
-        return answered.result()
-    if isinstance(ack, BrokerRefused):
-        return _unavailable(ack)
-    if isinstance(ack, Unavailable):
-        return ack
-    assert not isinstance(ack, Exception), ack
-    return None
 
 
 def _unavailable(refused: BrokerRefused) -> Unavailable:

@@ -1,0 +1,99 @@
+"""Many publishes at once: each has its own end, whether they went together or one by one."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+
+import pytest
+
+from shared.kernel.errors import Unavailable
+from shared.runtime.connection import BrokerRefused, connect
+from shared.runtime.directget import every
+from shared.runtime.jetstream import EXPECTED
+from shared.runtime.publish import Publisher
+from shared.runtime.topology import ensure
+from shared.runtime.waves import BATCH_FROM, Waves
+from tests.support.nats_server import LocalBroker
+
+Publish = Callable[[str, int], "asyncio.Task[int]"]
+
+
+class Shore:
+    """Waves on the log of a broker, as the orchestrator."""
+
+    def __init__(self, broker: LocalBroker, publisher: Publisher) -> None:
+        self.broker = broker
+        self.publisher = publisher
+        self.waves = Waves(publisher)
+        self.waves._single_s, self.waves._until_probe = 1.0, 1_000_000  # as if singles were slow
+
+    def publish(self, task: str, expected: int = 0) -> "asyncio.Future[int]":
+        headers = {EXPECTED: str(expected)}
+        return asyncio.ensure_future(
+            self.waves.publish(f"evt.task.{task}", task.encode(), headers, deadline_s=5.0)
+        )
+
+    async def stored(self) -> list[str]:
+        return [each.data.decode() for each in await every(self.publisher.connection, "EVENTS", "evt.task.*")]
+
+
+@pytest.fixture
+async def shore(broker: LocalBroker) -> AsyncIterator[Shore]:
+    ops = await connect(broker.settings("ops"))
+    await ensure(ops, services=("gateway", "orchestrator"))
+    await ops.close()
+    connection = await connect(broker.settings("svc-orchestrator"))
+    publisher = Publisher(connection)
+    await publisher.start()
+    yield Shore(broker, publisher)
+    await publisher.stop()
+    await connection.close()
+
+
+async def test_each_of_many_learns_its_own_sequence(shore: Shore) -> None:
+    sequences = await asyncio.gather(*(shore.publish(f"t{number}") for number in range(200)))
+
+    for found in await every(shore.publisher.connection, "EVENTS", "evt.task.*"):
+        assert sequences[int(found.data[1:])] == found.sequence
+
+
+async def test_one_that_lost_the_race_fails_alone(shore: Shore) -> None:
+    await shore.publish("t7")
+
+    ends = await asyncio.gather(
+        *(shore.publish(f"t{number}") for number in range(2 * BATCH_FROM)), return_exceptions=True
+    )
+
+    refused = [number for number, end in enumerate(ends) if isinstance(end, BrokerRefused)]
+    assert refused == [7]
+    assert len(await shore.stored()) == 2 * BATCH_FROM
+
+
+async def test_two_writers_of_one_subject_in_one_wave_one_wins(shore: Shore) -> None:
+    ends = await asyncio.gather(
+        *(shore.publish(f"t{number // 2}") for number in range(4 * BATCH_FROM)), return_exceptions=True
+    )
+
+    assert sum(isinstance(end, int) for end in ends) == 2 * BATCH_FROM
+    assert sum(isinstance(end, BrokerRefused) for end in ends) == 2 * BATCH_FROM
+    assert len(await shore.stored()) == 2 * BATCH_FROM
+
+
+async def test_what_was_answered_is_there_after_a_crash(shore: Shore) -> None:
+    answered: list[str] = []
+
+    async def write(writer: int) -> None:
+        for number in range(40):
+            with suppress(Unavailable):
+                await shore.publish(f"t{writer}-{number}")
+                answered.append(f"t{writer}-{number}")
+            if writer == 0 and number == 20:
+                shore.broker.kill()
+                shore.broker.restart()
+
+    await asyncio.gather(*(write(writer) for writer in range(64)))
+
+    stored = await shore.stored()
+    assert len(stored) == len(set(stored))
+    assert set(answered) <= set(stored)
+    assert len(answered) > 64
