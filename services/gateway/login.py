@@ -23,7 +23,8 @@ from shared.runtime.problems import Refusal
 SESSION_FOR: Final = timedelta(hours=12)
 _HTML: Final = "text/html; charset=utf-8"
 _PAGE: Final = b"""<!doctype html><html lang="en"><meta charset="utf-8">
-<meta http-equiv="refresh" content="0;url=/"><title>Hive</title><p>%b <a href="/">On to Hive.</a></p></html>"""
+<meta http-equiv="refresh" content="0;url=/"><title>Hive</title>
+<p>%b <a href="/">On to Hive.</a></p></html>"""
 # The page leads on by itself, not a redirect: a Strict cookie would not go with one that began elsewhere.
 
 

@@ -1,4 +1,4 @@
-"""What is answered without a key: health, the OpenAPI document and its page, and a page that says where to go."""
+"""What is answered without a key: health, the OpenAPI document and its page, and where to go."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -32,14 +32,14 @@ and its <a href="/openapi.json">OpenAPI document</a></li>
 <li><a href="/readyz">Whether it is ready</a></li></ul>
 <p>Everything under <code>/v1</code> needs a key: <code>Authorization: Bearer &lt;key&gt;</code>.
 <code>hive keys create NAME</code> makes one where the hive runs.</p></main></body></html>"""
-_DOCS: Final = b"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Hive: the API</title><meta name="viewport" content="width=device-width, initial-scale=1">
+_DOCS: Final = b"""<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Hive: the API</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
 <link rel="icon" href="/docs/files/favicon-32x32.png">
 <link rel="stylesheet" href="/docs/files/swagger-ui.css">
 </head><body><div id="docs"></div><script src="/docs/files/swagger-ui-bundle.js"></script>
 <script src="/docs/files/start.js"></script></body></html>"""
-_START: Final = b"""SwaggerUIBundle({url: "/openapi.json", dom_id: "#docs", deepLinking: true, validatorUrl: null,
-  persistAuthorization: true, presets: [SwaggerUIBundle.presets.apis]});
+_START: Final = b"""SwaggerUIBundle({url: "/openapi.json", dom_id: "#docs", deepLinking: true,
+  validatorUrl: null, persistAuthorization: true, presets: [SwaggerUIBundle.presets.apis]});
 """
 _STYLE: Final = b"main{font:1rem/1.6 system-ui,sans-serif;max-width:40rem;margin:3rem auto;padding:0 1rem}"
 _OWN_FILES: Final = {"start.js": ("text/javascript", _START), "hive.css": ("text/css", _STYLE)}

@@ -1,14 +1,15 @@
 """What the routers of the services are given: the seams to the services, and who is calling."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Annotated, Any, Final
 
 from litestar import Request
 from litestar.params import Dependency
 
+from shared.contracts.config import Config
 from shared.contracts.words import KeyId
 from shared.runtime.commands import Send
 from shared.runtime.live import LiveOutput
@@ -43,38 +44,51 @@ class Patience:
 
     def __init__(self) -> None:
         self.over = False
-        self._waits: set[asyncio.Timeout] = set()
+        self.waits: set[asyncio.Timeout] = set()
 
-    @asynccontextmanager
-    async def wait(self) -> AsyncIterator[None]:
+    def wait(self) -> "Wait":
         """A block that is left early when patience ends."""
-        try:
-            async with asyncio.timeout(0 if self.over else None) as wait:
-                self._waits.add(wait)
-                try:
-                    yield
-                finally:
-                    self._waits.discard(wait)
-        except TimeoutError:
-            if not self.over:
-                raise
+        return Wait(self)
 
     def end(self) -> None:
         """End every wait, now and from now on."""
         self.over = True
-        for wait in self._waits:
+        for wait in self.waits:
             wait.reschedule(asyncio.get_running_loop().time())
+
+
+class Wait:
+    """One long wait: `async with` it."""
+
+    def __init__(self, patience: Patience) -> None:
+        self._patience = patience
+        self._timeout = asyncio.timeout(0 if patience.over else None)
+
+    async def __aenter__(self) -> None:
+        await self._timeout.__aenter__()
+        self._patience.waits.add(self._timeout)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        self._patience.waits.discard(self._timeout)
+        try:
+            await self._timeout.__aexit__(kind, error, trace)
+        except TimeoutError:
+            return self._patience.over
+        return False
 
 
 @dataclass(frozen=True, slots=True)
 class Doors:
-    """The seams to the services. `answer_wait_s`: how long a request waits for a decision before 202."""
+    """The seams to the services, the configuration as it is now, and the services there are."""
 
     send: Send
     ask: Ask
     whereabouts: Whereabouts
     live: LiveOutput
-    answer_wait_s: Callable[[], float]
+    config: Callable[[], Config]
+    services: Sequence[str]
     patience: Patience = field(default_factory=Patience)
 
 

@@ -1,0 +1,230 @@
+"""Tasks over HTTP: submit, list, look at, cancel, resume."""
+
+from typing import Any, Final
+
+from litestar import Request, Response, get, post
+
+from services.orchestrator.api.looking import found, on_its_way, task_after, task_named
+from services.orchestrator.api.requests import CancelAsked, NewTask, Receipt, TasksAsked, Waited
+from services.orchestrator.api.submitting import id_for, submission
+from shared.contracts.orchestrator.commands import CancelTask, ResumeTask, TaskCommand
+from shared.contracts.orchestrator.queries import (
+    GetTask,
+    GetTimeline,
+    GetWhy,
+    ListTasks,
+    Page,
+    TaskDoc,
+    Timeline,
+    Why,
+)
+from shared.contracts.words import BotId, TaskId
+from shared.kernel.errors import Behind, NotFound, Unavailable
+from shared.kernel.messages import AlreadySo
+from shared.runtime.answers import REPLAYED, Pending, document, pending, settled
+from shared.runtime.bodies import Body
+from shared.runtime.doors import Doors, Seams, principal_of
+from shared.runtime.openapi import AT_LEAST, IDEMPOTENCY_KEY, PREFER, Operation, Says
+from shared.runtime.parameters import Parameters, at_least, idempotency_key, wants_minimal
+
+READ: Final = "tasks:read"
+WRITE: Final = "tasks:write"
+TASK_BYTES_MAX: Final = 2_500_000  # the largest input, each line break and quote of it escaped, and the rest
+NOT_SHOWN_YET: Final = "It is decided, but the views do not show it yet: ask again at Location."
+
+NEW_TASK: Final = Body(NewTask, bytes_max=TASK_BYTES_MAX)
+CANCEL_ASKED: Final = Body(CancelAsked, default=CancelAsked())
+WAITED: Final = Parameters(Waited)
+TASKS_ASKED: Final = Parameters(TasksAsked)
+
+_TASK: Final = Says(meaning="The task.", form=TaskDoc, headers=("Hive-Version",))
+PENDING: Final = Says(
+    meaning="It is stored, and not decided yet.", form=Pending, headers=("Location", "Retry-After")
+)
+
+
+@post(
+    "/tasks",
+    says=Operation(
+        summary="Submit a task",
+        scope=WRITE,
+        body=NEW_TASK,
+        query=WAITED,
+        headers=(IDEMPOTENCY_KEY, PREFER),
+        answers={
+            201: Says(
+                meaning="The task, at its end if that was waited for; or a receipt, if that was preferred.",
+                form=TaskDoc,
+                or_form=Receipt,
+                headers=("Location", "Hive-Version", REPLAYED, "Preference-Applied"),
+            ),
+            202: PENDING,
+        },
+        problems=(409, 422),
+    ),
+)
+async def submit_task(request: Request[Any, Any, Any], doors: Seams) -> Response[bytes]:
+    """Asked twice with one idempotency key and the same body, it is done once."""
+    asked = await NEW_TASK.read(request)
+    wait_s = WAITED.read(request).wait
+    caller = principal_of(request)
+    key = idempotency_key(request)
+    task_id = id_for(caller) if key is None else id_for(caller, key)
+    command = await submission(doors, caller, task_id, asked)
+    location = f"/v1/tasks/{task_id}"
+    outcome = await doors.send(command, actor=caller.actor, wait_s=doors.config().answer_wait_s)
+    if outcome is None:
+        return pending(location, task_id)
+    version = settled(outcome)
+    headers = {"Location": location}
+    if isinstance(outcome, AlreadySo):
+        headers[REPLAYED] = "true"
+    if wants_minimal(request) and wait_s == 0:
+        headers["Preference-Applied"] = "return=minimal"
+        return document(Receipt(id=task_id, version=version), status=201, version=version, headers=headers)
+    try:
+        task = await task_after(doors, task_id, wait_s, version)
+    except (Behind, NotFound, Unavailable):
+        return pending(location, task_id, version=version, detail=NOT_SHOWN_YET)
+    return document(task, status=201, version=task.version, headers=headers)
+
+
+@get(
+    "/tasks",
+    says=Operation(
+        summary="List tasks",
+        scope=READ,
+        query=TASKS_ASKED,
+        headers=(AT_LEAST,),
+        answers={200: Says(meaning="Tasks, newest first.", form=Page[TaskDoc])},
+        problems=(409,),
+    ),
+)
+async def list_tasks(request: Request[Any, Any, Any], doors: Seams) -> Response[bytes]:
+    """Page by page: `next_cursor` asks for what follows."""
+    asked = TASKS_ASKED.read(request)
+    page = await doors.ask(
+        ListTasks(
+            state=asked.state,
+            type=asked.type,
+            bot=None if asked.bot is None else BotId(asked.bot),
+            priority=asked.priority,
+            cursor=asked.cursor,
+            limit=asked.limit,
+            at_least=at_least(request),
+        )
+    )
+    return document(page)
+
+
+@get(
+    "/tasks/{task_id:str}",
+    says=Operation(
+        summary="Show a task",
+        scope=READ,
+        query=WAITED,
+        headers=(AT_LEAST,),
+        answers={200: _TASK, 202: PENDING},
+        problems=(409,),
+    ),
+)
+async def show_task(request: Request[Any, Any, Any], doors: Seams, task_id: str) -> Response[bytes]:
+    """With `wait`, when it has ended or stands still, or as it is when the wait is over."""
+    wanted = task_named(task_id)
+    wait_s = WAITED.read(request).wait
+    try:
+        task = await task_after(doors, wanted, wait_s, at_least(request))
+    except NotFound as missing:
+        return await on_its_way(doors, "task", wanted, missing)
+    return document(task, version=task.version)
+
+
+@get(
+    "/tasks/{task_id:str}/timeline",
+    says=Operation(
+        summary="Show a task's timeline",
+        scope=READ,
+        answers={200: Says(meaning="Every fact of it, in order.", form=Timeline), 202: PENDING},
+    ),
+)
+async def show_timeline(doors: Seams, task_id: str) -> Response[bytes]:
+    """Each fact with its actor, its cause, and the time since the one before it."""
+    wanted = task_named(task_id)
+    timeline = await found(doors, GetTimeline(task_id=wanted), "task", wanted)
+    return timeline if isinstance(timeline, Response) else document(timeline)
+
+
+@get(
+    "/tasks/{task_id:str}/why",
+    says=Operation(
+        summary="Say what a task waits for",
+        scope=READ,
+        answers={200: Says(meaning="What it waits for.", form=Why), 202: PENDING},
+    ),
+)
+async def show_why(doors: Seams, task_id: str) -> Response[bytes]:
+    """In a sentence, and bot by bot."""
+    wanted = task_named(task_id)
+    why = await found(doors, GetWhy(task_id=wanted), "task", wanted)
+    return why if isinstance(why, Response) else document(why)
+
+
+@post(
+    "/tasks/{task_id:str}/cancel",
+    status_code=200,
+    says=Operation(
+        summary="Cancel a task",
+        scope=WRITE,
+        body=CANCEL_ASKED,
+        answers={200: _TASK, 202: PENDING},
+        problems=(409,),
+    ),
+)
+async def cancel_task(request: Request[Any, Any, Any], doors: Seams, task_id: str) -> Response[bytes]:
+    """Also while a bot works on it: the bot is told to stop."""
+    wanted = task_named(task_id)
+    asked = await CANCEL_ASKED.read(request)
+    return await _change(request, doors, wanted, CancelTask(task_id=wanted, reason=asked.reason))
+
+
+@post(
+    "/tasks/{task_id:str}/resume",
+    status_code=200,
+    says=Operation(
+        summary="Resume a blocked task",
+        scope=WRITE,
+        answers={200: _TASK, 202: PENDING},
+        problems=(409,),
+    ),
+)
+async def resume_task(request: Request[Any, Any, Any], doors: Seams, task_id: str) -> Response[bytes]:
+    """A person looked at it, and it may run again."""
+    wanted = task_named(task_id)
+    return await _change(request, doors, wanted, ResumeTask(task_id=wanted))
+
+
+async def _change(
+    request: Request[Any, Any, Any], doors: Doors, task_id: TaskId, command: TaskCommand
+) -> Response[bytes]:
+    actor = principal_of(request).actor
+    outcome = await doors.send(command, actor=actor, wait_s=doors.config().answer_wait_s)
+    location = f"/v1/tasks/{task_id}"
+    if outcome is None:
+        return pending(location, task_id)
+    version = settled(outcome)
+    try:
+        task = await doors.ask(GetTask(task_id=task_id, at_least=version))
+    except (Behind, NotFound, Unavailable):
+        return pending(location, task_id, version=version, detail=NOT_SHOWN_YET)
+    return document(task, version=task.version)
+
+
+ROUTES: Final = (
+    submit_task,
+    list_tasks,
+    show_task,
+    show_timeline,
+    show_why,
+    cancel_task,
+    resume_task,
+)
