@@ -48,7 +48,7 @@ class JetStreamStore:
         return [_stored(message.subject, message.sequence, message.data) for message in found]
 
     async def version(self, aggregate: str, aggregate_id: str) -> int:
-        """The sequence of the aggregate's last commit; 0 if it has none."""
+        """The sequence of the aggregate's last commit, or with `*` of its kind's; 0 if it has none."""
         subject = event_subject(aggregate, aggregate_id)
         if self._replicas > 1:
             return await directget.leader_sequence(self._connection, EVENTS, subject)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncGenerator, Collection
 
 from shared.kernel.errors import VersionConflict
 from shared.kernel.messages import Commit
@@ -26,7 +26,9 @@ class MemoryStore:
         return list(self._of.get((aggregate, aggregate_id), ()))
 
     async def version(self, aggregate: str, aggregate_id: str) -> int:
-        """The sequence of the aggregate's last commit; 0 if it has none."""
+        """The sequence of the aggregate's last commit, or with `*` of its kind's; 0 if it has none."""
+        if aggregate_id == "*":
+            return max((each.sequence for each in self._log if each.aggregate == aggregate), default=0)
         past = self._of.get((aggregate, aggregate_id))
         return past[-1].sequence if past else 0
 
@@ -41,7 +43,7 @@ class MemoryStore:
         """Store a record of a service, unguarded."""
         return self._store("audit", service, commit)
 
-    async def follow(self, aggregates: Collection[str], after: int) -> AsyncIterator[list[Stored]]:
+    async def follow(self, aggregates: Collection[str], after: int) -> AsyncGenerator[list[Stored], None]:
         """The commits of these aggregates after a sequence, for ever."""
         everything = set(EVERY_AGGREGATE) <= set(aggregates)
         seen = after

@@ -28,7 +28,7 @@ class EventStore(Protocol):
         ...
 
     async def version(self, aggregate: str, aggregate_id: str) -> int:
-        """The sequence of the aggregate's last commit; 0 if it has none."""
+        """The sequence of the aggregate's last commit, or with `*` of its kind's; 0 if it has none."""
         ...
 
     async def append(self, aggregate: str, aggregate_id: str, commit: Commit, *, expected: int) -> int:

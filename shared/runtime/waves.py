@@ -1,7 +1,7 @@
 """Publishes to one stream in waves: what waits goes together, singly or as one atomic batch, as is cheaper.
 
-A single publish has the best latency; an atomic batch has one sync of the disk for all its messages, but takes
-some milliseconds whatever its size. So each wave compares what batches have cost with what singles would.
+A single publish has the best latency; an atomic batch has one sync of the disk for all its messages, but
+takes some milliseconds whatever its size. So each wave compares what batches have cost with what singles would.
 """
 
 import asyncio
