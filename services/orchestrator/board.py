@@ -9,7 +9,7 @@ from typing import Final, NamedTuple, TypeVar, assert_never
 from services.orchestrator.decider import BOT, TASK
 from services.orchestrator.decider.bot_state import Bot, NoBot, Up
 from services.orchestrator.decider.task_state import Blocked, Ended, Held, Task, Unknown, Waiting
-from services.orchestrator.facts import BotEvent, Event, TaskEvent
+from services.orchestrator.facts import BotEvent, TaskEvent
 from services.orchestrator.lineage import Lineage
 from services.orchestrator.waiting import WaitingLines
 from shared.contracts.naming import partition_of, service_sender
@@ -89,16 +89,21 @@ class Board:
         self._deadlines: list[tuple[datetime, TaskId]] = []
         self._overdue: set[TaskId] = set()
 
-    def own(self, commit: Recorded[Event]) -> Change | None:
-        """A commit of this process, at once; None if it is known already."""
-        return None if commit.sequence <= self.reached else self._take(commit, ahead=True)
+    def own_task(self, commit: Recorded[TaskEvent]) -> TaskChange | None:
+        """A task's commit of this process, at once; None if it is known already."""
+        return None if commit.sequence <= self.reached else self._take_task(commit, ahead=True)
 
-    def followed(self, commit: Recorded[Event]) -> Change | None:
-        """A commit as the log tells it; None if it changes nothing."""
-        if commit.sequence <= self.reached:
-            return None
-        self.reached = commit.sequence
-        return self._take(commit, ahead=False)
+    def own_bot(self, commit: Recorded[BotEvent]) -> BotChange | None:
+        """A bot's commit of this process, at once; None if it is known already."""
+        return None if commit.sequence <= self.reached else self._take_bot(commit, ahead=True)
+
+    def followed_task(self, commit: Recorded[TaskEvent]) -> TaskChange | None:
+        """A task's commit as the log tells it; None if it changes nothing."""
+        return self._take_task(commit, ahead=False) if self._reach(commit.sequence) else None
+
+    def followed_bot(self, commit: Recorded[BotEvent]) -> BotChange | None:
+        """A bot's commit as the log tells it; None if it changes nothing."""
+        return self._take_bot(commit, ahead=False) if self._reach(commit.sequence) else None
 
     def own_partitions(self, owned: frozenset[int]) -> None:
         """From now on the tasks of these partitions are ours to place."""
@@ -160,12 +165,12 @@ class Board:
         self._overdue = {task_id for task_id in self._overdue if task_id in self.tasks}
         return [task_id for task_id in self._overdue if self.tasks[task_id].partition in self.owned]
 
-    def _take(self, commit: Recorded[Event], *, ahead: bool) -> Change | None:
-        if commit.aggregate == "task":
-            return self._take_task(commit, ahead=ahead)  # type: ignore[arg-type] # the aggregate says so
-        return self._take_bot(commit, ahead=ahead)  # type: ignore[arg-type] # the aggregate says so
+    def _reach(self, sequence: int) -> bool:
+        news = sequence > self.reached
+        self.reached = max(self.reached, sequence)
+        return news
 
-    def _take_task(self, commit: Recorded[TaskEvent], *, ahead: bool) -> Change | None:
+    def _take_task(self, commit: Recorded[TaskEvent], *, ahead: bool) -> TaskChange | None:
         task_id = TaskId(commit.aggregate_id)
         entry = self.tasks.get(task_id)
         if entry is None:
@@ -180,7 +185,7 @@ class Board:
             del self.tasks[task_id]
         return TaskChange(task_id, before, after) if changed else None
 
-    def _take_bot(self, commit: Recorded[BotEvent], *, ahead: bool) -> Change | None:
+    def _take_bot(self, commit: Recorded[BotEvent], *, ahead: bool) -> BotChange | None:
         bot_id = BotId(commit.aggregate_id)
         entry = self.bots.get(bot_id)
         if entry is None:

@@ -17,8 +17,6 @@ class BotCleared(Fact, frozen=True, kw_only=True):
 
 TaskEvent = TaskFact
 BotEvent = BotFact | BotCleared
-Event = TaskEvent | BotEvent
 
 TASK_CODEC: Final[Codec[TaskEvent]] = Codec(TaskEvent)
 BOT_CODEC: Final[Codec[BotEvent]] = Codec(BotEvent)
-LOG_CODEC: Final[Codec[Event]] = Codec(Event)

@@ -133,6 +133,13 @@ class Liveness:
         if lease is not None and lease.dispatched_at is None:
             lease.dispatched_at = now
 
+    def named(self, token: int, now: float) -> None:
+        """Its report waits to be decided: that is as good as being named in a heartbeat."""
+        lease = self.leases.get(token)
+        if lease is not None:
+            lease.first_named = lease.first_named or now
+            lease.last_named = now
+
     def untaken(self, lease: Lease, now: float, within_s: float) -> bool:
         """Whether the bot, though heard, has not named it in time."""
         if lease.dispatched_at is None or lease.first_named is not None:

@@ -1,0 +1,109 @@
+"""Runs the orchestrator: `python -m services.orchestrator`."""
+
+from services.orchestrator.answers import Answers
+from services.orchestrator.board import Board
+from services.orchestrator.decider import BOT, TASK
+from services.orchestrator.doors import Doors
+from services.orchestrator.facts import BOT_CODEC, TASK_CODEC
+from services.orchestrator.hosts import Hosts
+from services.orchestrator.liveness import Liveness
+from services.orchestrator.outside import OverNats
+from services.orchestrator.performing import Performer
+from services.orchestrator.placement import Placement
+from services.orchestrator.scene import Moment, Scene
+from services.orchestrator.service import Orchestrator
+from services.orchestrator.tables import SCHEMA, VERSION, rows
+from shared.contracts.naming import file_subject, heartbeat_subject, host_report_subject
+from shared.contracts.orchestrator.commands import BotRequest, TaskRequest
+from shared.contracts.orchestrator.queries import (
+    AwaitTask,
+    GetBot,
+    GetBotHistory,
+    GetCounts,
+    GetFile,
+    GetTask,
+    GetTimeline,
+    GetWhy,
+    ListBots,
+    ListTasks,
+    PutFile,
+)
+from shared.runtime.assembly import Assembly, Runtime
+from shared.runtime.files import JetStreamFiles
+from shared.runtime.intake import Route
+from shared.runtime.process import run
+from shared.runtime.views import Statement
+
+
+def assemble(runtime: Runtime) -> Assembly:
+    """Where the parts meet."""
+
+    def moment() -> Moment:
+        return Moment(runtime.now(), runtime.monotonic(), runtime.config())
+
+    board = Board()
+    scene = Scene(board, Liveness(runtime.monotonic()), Hosts(), Placement(board))
+    files = JetStreamFiles(runtime.connection, runtime.publisher)
+    table = runtime.table(
+        "tasks",
+        version=VERSION,
+        schema=SCHEMA,
+        codecs={"task": TASK_CODEC},
+        rows=lambda batch, read: [Statement(sql, values) for sql, values in rows(batch, read)],
+    )
+    answers = Answers(scene, table, runtime.store, files, moment=moment, seen=runtime.seen)
+    orchestrator = Orchestrator(
+        scene,
+        answers,
+        moment=moment,
+        owned=runtime.owned,
+        connected=lambda: runtime.connection.connected,
+    )
+    tasks = runtime.handler(
+        TASK,
+        "task",
+        TASK_CODEC,
+        prepare=orchestrator.prepare,
+        released=orchestrator.released,
+        on_commit=orchestrator.committed_task,
+    )
+    bots = runtime.handler(BOT, "bot", BOT_CODEC, on_commit=orchestrator.committed_bot)
+    outside = OverNats(runtime.service, runtime.connection, runtime.publisher)
+    performer = Performer(tasks, bots, outside, scene, runtime.monotonic)
+    doors = Doors(orchestrator, board, files, runtime.connection)
+    view = runtime.follow("board", {"task": TASK_CODEC, "bot": BOT_CODEC}, orchestrator.followed)
+    runtime.connection.on_reconnect(orchestrator.on_reconnect)
+    return Assembly(
+        commands=[Route(TaskRequest, tasks), Route(BotRequest, bots)],
+        queries=[
+            runtime.answer(GetTask, answers.get_task),
+            runtime.answer(AwaitTask, answers.await_task),
+            runtime.answer(ListTasks, answers.list_tasks),
+            runtime.answer(GetTimeline, answers.get_timeline),
+            runtime.answer(GetWhy, answers.get_why),
+            runtime.answer(GetBot, answers.get_bot),
+            runtime.answer(ListBots, answers.list_bots),
+            runtime.answer(GetBotHistory, answers.get_history),
+            runtime.answer(GetCounts, answers.get_counts),
+            runtime.answer(GetFile, answers.get_file),
+            runtime.answer(PutFile, answers.put_file),
+        ],
+        views=[view],
+        tables=[table],
+        todo=orchestrator.todo,
+        subscriptions=[
+            (heartbeat_subject("*"), doors.on_heartbeat),
+            (host_report_subject("*"), doors.on_host_report),
+            (file_subject("*", "*"), doors.on_file),
+        ],
+        background=[lambda: orchestrator.run(performer.perform)],
+    )
+
+
+def main() -> None:
+    """The process' entry."""
+    run("orchestrator", assemble)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,229 @@
+"""The orchestrator at work: decides, hears bots and hosts, and does what is outstanding."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any, Final, assert_never
+
+from services.orchestrator import hosting, reactions
+from services.orchestrator.answers import Answers
+from services.orchestrator.board import BotChange, Change, TaskChange
+from services.orchestrator.classify import classify
+from services.orchestrator.commands import AssignTask, PlaceTask, TaskWish
+from services.orchestrator.decider.bot_state import NoBot, Retired, Starting
+from services.orchestrator.decider.task_state import Held, Task, Unknown, Waiting
+from services.orchestrator.facts import BotEvent, TaskEvent
+from services.orchestrator.scene import Moment, Scene
+from services.orchestrator.steps import Step, key_of
+from services.orchestrator.waiting import Wants, wants_of
+from shared.contracts.naming import partition_of
+from shared.contracts.orchestrator.commands import SubmitTask
+from shared.contracts.orchestrator.protocol import Heartbeat, HeartbeatAnswer, HostReport
+from shared.contracts.words import BotId
+from shared.kernel.errors import Unavailable
+from shared.kernel.messages import Recorded
+from shared.runtime.connection import BrokerRefused
+
+TICK_S: Final = 0.25
+"""How often time is looked at: a bot is declared silent, a retry given away, at most so much late."""
+
+_log = logging.getLogger(__name__)
+
+
+class Orchestrator:
+    """Keeps the scene, and begins each step once at a time.
+
+    What a commit makes outstanding is done at once, what time makes outstanding within TICK_S, and everything
+    is
+    looked at again by `todo`: so a step that failed, or whose process died, is only late.
+    """
+
+    def __init__(
+        self,
+        scene: Scene,
+        answers: Answers,
+        *,
+        moment: Callable[[], Moment],
+        owned: Callable[[], frozenset[int]],
+        connected: Callable[[], bool],
+    ) -> None:
+        self._scene = scene
+        self._answers = answers
+        self._moment = moment
+        self._owned = owned
+        self._connected = connected
+        self._news: deque[Change] = deque()
+        self._wake = asyncio.Event()
+        self._under_way: set[tuple[str, ...]] = set()
+        self._perform: Callable[[Step], Awaitable[None]]
+        self._group: asyncio.TaskGroup
+
+    # What the handlers ask and tell.
+
+    def prepare(self, task: Task, command: TaskWish) -> TaskWish:
+        """Give a new task a bot at once, if one is free and nobody waits for it."""
+        if not (isinstance(command, SubmitTask) and isinstance(task, Unknown)):
+            return command
+        kind = command.type or classify(command.content)[0]
+        wants = Wants(kind, command.engine, command.bot, command.pool)
+        choice = self._scene.placement.at_once(command.task_id, wants, self._is_ready)
+        if choice is None:
+            return command
+        return PlaceTask(
+            task_id=command.task_id, submit=command, bot_id=choice.bot_id, decision=choice.decision
+        )
+
+    def released(self, command: TaskWish) -> None:
+        """What was kept for a command that became nothing is free again."""
+        if isinstance(command, PlaceTask | AssignTask):
+            self._scene.board.release(command.task_id)
+
+    def committed_task(self, commit: Recorded[TaskEvent]) -> None:
+        """An own commit, ahead of the log."""
+        self._answers.take_task(commit)
+        self._changed(self._scene.board.own_task(commit))
+
+    def committed_bot(self, commit: Recorded[BotEvent]) -> None:
+        """An own commit, ahead of the log."""
+        self._answers.take_bot(commit)
+        self._changed(self._scene.board.own_bot(commit))
+
+    def followed(self, commit: Recorded[Any]) -> None:
+        """A commit as the log tells it."""
+        if commit.aggregate == "task":
+            self._answers.take_task(commit)
+            self._changed(self._scene.board.followed_task(commit))
+        else:
+            self._answers.take_bot(commit)
+            self._changed(self._scene.board.followed_bot(commit))
+
+    # What bots and hosts tell.
+
+    def hear(self, heartbeat: Heartbeat) -> HeartbeatAnswer | None:
+        """A heartbeat, and what to answer; None if another process answers for this bot."""
+        board, bot_id = self._scene.board, heartbeat.bot_id
+        bot = board.bot(bot_id)
+        its_own = not isinstance(bot, NoBot | Retired) and reactions.is_its_process(
+            bot.spec, bot.generation, heartbeat
+        )
+        if its_own:
+            self._scene.liveness.hear(heartbeat, self._moment().mono)
+        entry = board.bots.get(bot_id)
+        if (partition_of(bot_id) if entry is None else entry.partition) not in self._owned():
+            return None
+        if its_own:
+            self.begin(hosting.heard(board, heartbeat))
+        return reactions.answer(board, heartbeat)
+
+    def hear_host(self, report: HostReport) -> None:
+        """What runs on a host; whether that is as it should be is looked at each TICK_S."""
+        moment = self._moment()
+        self._scene.hosts.hear(report, moment.utc, moment.mono)
+
+    # What is done.
+
+    async def run(self, perform: Callable[[Step], Awaitable[None]]) -> None:
+        """Do what becomes outstanding, for ever."""
+        self._perform = perform
+        async with asyncio.TaskGroup() as self._group:
+            self._group.create_task(self._react())
+            self._group.create_task(self._tick())
+
+    async def on_reconnect(self) -> None:
+        """What was said while we were away we did not hear: every count begins again."""
+        self._scene.liveness.restart(self._moment().mono)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something beside the steps."""
+        self._group.create_task(work)
+
+    async def todo(self, owned: frozenset[int]) -> None:
+        """Everything outstanding in these partitions."""
+        moment = self._moment()
+        self._look_at_ownership(owned, moment)
+        if owned:
+            self.begin(reactions.todo(self._scene, moment))
+
+    def begin(self, steps: Iterable[Step]) -> None:
+        """Begin what is not under way."""
+        for step in steps:
+            key = key_of(step)
+            if key not in self._under_way:
+                self._under_way.add(key)
+                self._group.create_task(self._do(step, key))
+
+    async def _do(self, step: Step, key: tuple[str, ...]) -> None:
+        try:
+            await self._perform(step)
+        except (Unavailable, BrokerRefused) as error:
+            _log.info("%s stays outstanding: %s", " ".join(key), error)
+        finally:
+            self._under_way.discard(key)
+
+    async def _react(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            moment = self._moment()
+            self._look_at_ownership(self._owned(), moment)
+            steps: list[Step] = []
+            bots: set[BotId] = set()
+            while self._news:
+                change = self._news.popleft()
+                steps += reactions.after(self._scene, change, moment)
+                bots |= self._may_take(change)
+            self.begin(steps)
+            self.begin(reactions.fill(self._scene, bots, moment))
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            moment = self._moment()
+            self._scene.liveness.tick(moment.mono, connected=self._connected())
+            self._look_at_ownership(self._owned(), moment)
+            if self._scene.board.owned:
+                self.begin(reactions.todo(self._scene, moment))
+
+    def _may_take(self, change: Change) -> set[BotId]:
+        """The bots that a change may let have something."""
+        if (
+            isinstance(change, TaskChange)
+            and isinstance(change.after, Waiting)
+            and change.after.retry_at is None
+        ):
+            return set(self._scene.placement.capable(wants_of(change.after.order)).bots)
+        bot_id = reactions.freed(change)
+        return set() if bot_id is None else {bot_id}
+
+    def _changed(self, change: Change | None) -> None:
+        if change is None:
+            return
+        liveness = self._scene.liveness
+        match change:
+            case TaskChange():
+                if isinstance(change.before, Held):
+                    liveness.drop(change.before.token)
+                if isinstance(change.after, Held):
+                    liveness.hold(change.after.token, change.task_id, change.after.bot_id)
+            case BotChange():
+                if isinstance(change.after, Starting | Retired):
+                    liveness.forget(change.bot_id)
+                    self._scene.hosts.forget(change.bot_id, change.after.generation)
+            case _:
+                assert_never(change)
+        self._answers.changed(change)
+        if self._scene.board.owned:
+            self._news.append(change)
+            self._wake.set()
+
+    def _look_at_ownership(self, owned: frozenset[int], moment: Moment) -> None:
+        board = self._scene.board
+        if owned == board.owned:
+            return
+        if owned - board.owned:
+            self._scene.liveness.restart(moment.mono)
+        board.own_partitions(owned)
+
+    def _is_ready(self, bot_id: BotId) -> bool:
+        return self._scene.liveness.is_ready(bot_id, self._moment().mono)

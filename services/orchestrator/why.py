@@ -1,0 +1,207 @@
+"""What a task waits for, in a sentence; why each bot cannot have it now; and what to type."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from services.orchestrator.board import TaskEntry
+from services.orchestrator.decider.bot_state import Bot, Broken, NoBot, Restarting, Retired, Up
+from services.orchestrator.decider.task_state import Blocked, Held, Waiting
+from services.orchestrator.placement import refusal
+from services.orchestrator.scene import Moment, Scene
+from services.orchestrator.waiting import Wants, place_of, wants_of
+from shared.contracts.orchestrator.queries import BotVerdict, TaskDoc, Why
+from shared.contracts.words import BotId
+
+VERDICTS_MAX: Final = 50
+
+_SENTENCES: Final = {
+    "another_bot_is_required": "the task requires another bot",
+    "other_engine": "it has another engine: {engine}",
+    "other_pool": "it is in another pool: {pool}",
+    "other_types": "it does only {types}",
+    "silent": "it has not been heard for a while",
+    "starting": "it is starting",
+    "draining": "it is stopping and takes nothing new",
+    "stopped": "it is stopped",
+    "restarting": "it died and will be started again",
+    "broken": "it is broken",
+    "retired": "it is retired",
+}
+
+
+def why_open(scene: Scene, doc: TaskDoc, entry: TaskEntry, moment: Moment) -> Why | None:
+    """Why an open task is not done yet; None when it has just ended."""
+    state = entry.state
+    if isinstance(state, Held):
+        return _held(scene, doc, state)
+    if isinstance(state, Blocked):
+        return Why(
+            id=doc.id,
+            state=doc.state,
+            explanation=f"a person must look: {doc.reason}",
+            waits_for="review",
+            advice=f"hive task timeline {doc.id}; then hive task resume {doc.id}, or cancel it",
+        )
+    if not isinstance(state, Waiting):
+        return None
+    if state.retry_at is not None and state.retry_at > moment.utc:
+        seconds = (state.retry_at - moment.utc).total_seconds()
+        detail = f" ({doc.error.detail})" if doc.error is not None else ""
+        return Why(
+            id=doc.id,
+            state=doc.state,
+            explanation=f"attempt {state.attempts} of {state.allowed} went wrong{detail}; "
+            f"the next may start in {seconds:.1f} s",
+            waits_for="retry",
+        )
+    return _waiting(scene, doc, state, moment)
+
+
+def why_ended(doc: TaskDoc) -> Why:
+    """An ended task waits for nothing."""
+    detail = doc.error.detail if doc.error is not None else doc.reason
+    explanation = f"it is {doc.state}" + (f": {detail}" if detail else "")
+    return Why(id=doc.id, state=doc.state, explanation=explanation, waits_for="nothing")
+
+
+def _held(scene: Scene, doc: TaskDoc, state: Held) -> Why:
+    if not state.started:
+        explanation = f"{state.bot_id} has just been given it"
+    else:
+        beat = scene.liveness.beat(state.bot_id)
+        held = () if beat is None else beat.heartbeat.held
+        progress = next((each.progress for each in held if each.token == state.token), None)
+        done = "" if progress is None else f", {progress:.0%} done"
+        explanation = f"{state.bot_id} works on it: attempt {state.attempts + 1} of {state.allowed}{done}"
+    return Why(
+        id=doc.id,
+        state=doc.state,
+        explanation=explanation,
+        waits_for="the_bot",
+        advice=f"hive task watch {doc.id}",
+    )
+
+
+def _waiting(scene: Scene, doc: TaskDoc, state: Waiting, moment: Moment) -> Why:
+    wants = wants_of(state.order)
+    capable = scene.placement.capable(wants).bots
+    position = _position(scene, state, moment)
+    verdicts = list(_verdicts(scene, wants, moment))[:VERDICTS_MAX]
+    if not capable:
+        return Why(
+            id=doc.id,
+            state=doc.state,
+            explanation=f"no bot can do this now: it needs a bot {_needs(wants)}",
+            waits_for="a_bot",
+            queue_position=position,
+            bots=verdicts,
+            advice=_advice(scene, wants),
+        )
+    ready = [bot_id for bot_id in capable if scene.liveness.is_ready(bot_id, moment.mono)]
+    names = ", ".join(sorted(ready)[:5])
+    if not ready:
+        explanation = "the bots that could do it have not been heard in the last seconds"
+    elif any(scene.board.free(bot_id) > 0 for bot_id in ready):
+        explanation = f"it is about to be given to one of {names}"
+    else:
+        explanation = f"all slots of {names} are taken; it is number {position} in the queue"
+    return Why(
+        id=doc.id,
+        state=doc.state,
+        explanation=explanation,
+        waits_for="a_slot" if ready else "a_bot",
+        queue_position=position,
+        bots=verdicts,
+        advice=f"to have it sooner: {_launch(wants)}",
+    )
+
+
+def _position(scene: Scene, state: Waiting, moment: Moment) -> int:
+    """Its place among the waiting tasks that some bot of its own could do, too."""
+    now, ageing_s = moment.utc.timestamp(), moment.config.ageing_s
+    own = place_of(state.order, state.since.timestamp(), now, ageing_s)
+    bots = scene.placement.capable(wants_of(state.order)).bots
+    before = 0
+    for entry in scene.board.tasks.values():
+        other = entry.state
+        if not isinstance(other, Waiting) or (other.retry_at is not None and other.retry_at > moment.utc):
+            continue
+        if place_of(other.order, other.since.timestamp(), now, ageing_s) < own:
+            wants = wants_of(other.order)
+            same = wants == wants_of(state.order)
+            before += same or not scene.placement.capable(wants).bots.isdisjoint(bots)
+    return before + 1
+
+
+def _verdicts(scene: Scene, wants: Wants, moment: Moment) -> Iterator[BotVerdict]:
+    for bot_id in sorted(scene.board.bots):
+        bot = scene.board.bot(bot_id)
+        if isinstance(bot, NoBot | Retired) and wants.bot != bot_id:
+            continue
+        reason = refusal(bot_id, bot, wants)
+        if reason is not None:
+            yield BotVerdict(bot=bot_id, reason=_sentence(reason, bot))
+        elif scene.board.free(bot_id) <= 0:
+            held = len(scene.board.held[bot_id])
+            yield BotVerdict(bot=bot_id, reason=f"all its slots are taken: it has {held} tasks")
+        elif not scene.liveness.is_ready(bot_id, moment.mono):
+            yield BotVerdict(bot=bot_id, reason="it has not been heard in the last seconds")
+
+
+def _sentence(reason: str, bot: Bot) -> str:
+    match bot:
+        case NoBot():
+            return _SENTENCES[reason]
+        case Broken() if reason == "broken":
+            return f"it is broken: {bot.reason}"
+        case Restarting() if reason == "restarting":
+            return f"it died ({bot.crashes} in a row) and is started again at {bot.restart_at:%H:%M:%S} UTC"
+        case _:
+            spec = bot.spec
+            return _SENTENCES[reason].format(
+                engine=spec.engine, pool=spec.pool, types=", ".join(kind.value for kind in spec.types)
+            )
+
+
+def _needs(wants: Wants) -> str:
+    needs = [f"for {wants.type.value}"]
+    if wants.bot is not None:
+        needs.append(f"named {wants.bot}")
+    if wants.engine is not None:
+        needs.append(f"with engine {wants.engine}")
+    if wants.pool is not None:
+        needs.append(f"in pool {wants.pool}")
+    return " ".join(needs)
+
+
+def _advice(scene: Scene, wants: Wants) -> str:
+    if wants.bot is not None and (advice := _advice_for_bot(wants.bot, scene.board.bot(wants.bot))):
+        return advice
+    return f"launch one: {_launch(wants)}"
+
+
+def _advice_for_bot(bot_id: BotId, bot: Bot) -> str | None:
+    match bot:
+        case NoBot() | Retired():
+            return None
+        case Up():
+            return f"hive bots: {bot_id} is there, but is not what the task requires"
+        case _:
+            return f"start it: hive bots start {bot_id}"
+
+
+def _launch(wants: Wants) -> str:
+    parts = ["hive bots launch", wants.bot or "NAME", f"--engine {wants.engine or 'ENGINE'}"]
+    parts.append(f"--types {wants.type.value}")
+    if wants.pool is not None:
+        parts.append(f"--pool {wants.pool}")
+    return " ".join(parts)
+
+
+def is_open(doc: TaskDoc) -> bool:
+    """Whether the task has not ended."""
+    match doc.state:
+        case "completed" | "failed" | "cancelled" | "expired":
+            return False
+        case _:
+            return True
