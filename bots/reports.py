@@ -9,22 +9,19 @@ import msgspec
 from nats.aio.msg import Msg  # noqa: TID251
 
 from bots.output import beginning, limited
-from shared.contracts.naming import REPLY_HEADER, bot_sender, command_subject, file_subject
+from bots.post import Letter, Patience, ask, letter, store
+from shared.contracts.naming import REPLY_HEADER, bot_sender, file_subject
 from shared.contracts.orchestrator.commands import ClaimTask, Done, End, ReportTask, Stopped, Undone
 from shared.contracts.orchestrator.facts import FileRef, Output
 from shared.contracts.orchestrator.protocol import Assignment, FileAnswer
 from shared.contracts.words import INLINE_BYTES_MAX, BotId
-from shared.kernel.codec import encode
 from shared.kernel.errors import NotFound, Unavailable
-from shared.kernel.messages import AlreadySo, Committed, Envelope, Failed, Outcome, Refused
+from shared.kernel.messages import AlreadySo, Committed, Failed, Outcome, Refused
 from shared.runtime.connection import Connection, status_of
-from shared.runtime.ids import derived_id, jittered
-from shared.runtime.publish import MSG_ID, Answer, decode_answer
+from shared.runtime.ids import derived_id
 
-ASK_WITHIN_S: Final = 2.0
+DECIDED_WITHIN_S: Final = 2.0
 FILE_WITHIN_S: Final = 10.0
-AGAIN_FIRST_S: Final = 0.1
-AGAIN_MAX_S: Final = 2.0
 TASK_HEADER: Final = "Hive-Task"
 TOKEN_HEADER: Final = "Hive-Token"  # noqa: S105  a fencing token is no secret
 ERROR_HEADER: Final = "Hive-Error"
@@ -32,18 +29,6 @@ ERROR_HEADER: Final = "Hive-Error"
 _outcomes = msgspec.json.Decoder(Committed | AlreadySo | Refused | Failed)
 _files = msgspec.json.Decoder(FileAnswer)
 _log = logging.getLogger(__name__)
-
-
-class Patience:
-    """The growing pauses of one who asks again and again."""
-
-    def __init__(self) -> None:
-        self.pauses = 0
-
-    async def pause(self) -> None:
-        """Wait a little longer than before, up to AGAIN_MAX_S."""
-        await asyncio.sleep(jittered(min(AGAIN_MAX_S, AGAIN_FIRST_S * 2 ** min(self.pauses, 10))))
-        self.pauses += 1
 
 
 class Reports:
@@ -58,15 +43,16 @@ class Reports:
         """Store how an attempt ended; returns when that is so. Whether it still counts, its owner says."""
         end = await self._with_files(report.end, task)
         command = msgspec.structs.replace(report, end=end)
-        await self._store(command, derived_id("report", task.task_id, str(task.token)), task)
+        await store(self._connection, self._letter(command, "report", task))
 
     async def claim(self, task: Assignment) -> bool:
         """Whether the bot may begin work that must not be done twice; asks until it knows."""
-        command = ClaimTask(task_id=task.task_id, bot_id=self._bot_id, token=task.token)
-        claim_id = derived_id("claim", task.task_id, str(task.token))
+        claim = self._letter(
+            ClaimTask(task_id=task.task_id, bot_id=self._bot_id, token=task.token), "claim", task
+        )
         patience = Patience()
         while True:
-            outcome = await self._decided(command, claim_id, f"{claim_id}:{patience.pauses}", task)
+            outcome = await self._decided(claim, patience.pauses)
             match outcome:
                 case Committed() | AlreadySo():
                     return True
@@ -126,30 +112,8 @@ class Reports:
                     raise NotFound(code or kind, answer.data.decode(errors="replace"))
             await patience.pause()
 
-    async def _store(self, command: ReportTask, command_id: str, task: Assignment) -> None:
-        """Publish with the same message id until the queue says that it has it."""
-        subject, data = self._addressed(command, command_id, task)
-        patience = Patience()
-        while True:
-            try:
-                answer = await self._request(subject, data, {MSG_ID: command_id})
-            except Unavailable as error:
-                _log.info("the report about %s is not stored yet: %s", task.task_id, error)
-            else:
-                if answer.error is None:
-                    return
-                _log.warning("the report about %s was not stored: %s", task.task_id, answer.error.description)
-            await patience.pause()
-
-    async def _request(self, subject: str, data: bytes, headers: dict[str, str]) -> Answer:
-        message = await self._connection.request(subject, data, timeout=ASK_WITHIN_S, headers=headers)
-        return decode_answer(message.data)
-
-    async def _decided(
-        self, command: ClaimTask, command_id: str, message_id: str, task: Assignment
-    ) -> Outcome | None:
+    async def _decided(self, claim: Letter, attempt: int) -> Outcome | None:
         """The owner's outcome; None when it is not known in time. Asked again, the owner remembers the id."""
-        subject, data = self._addressed(command, command_id, task)
         heard: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
 
         def hear(message: Msg) -> None:
@@ -158,19 +122,18 @@ class Reports:
 
         reply = self._connection.replies.expect(hear)
         try:
-            async with asyncio.timeout(ASK_WITHIN_S):
-                await self._request(subject, data, {MSG_ID: message_id, REPLY_HEADER: reply})
+            async with asyncio.timeout(DECIDED_WITHIN_S):
+                # A message id that a queue has seen is swallowed: each time it is another one.
+                await ask(
+                    self._connection, claim, message_id=f"{claim.id}:{attempt}", **{REPLY_HEADER: reply}
+                )
                 return await heard
         except (TimeoutError, Unavailable) as error:
-            _log.info("the claim of %s is not decided yet: %s", task.task_id, error)
+            _log.info("%s is not decided yet: %s", claim.subject, error)
             return None
         finally:
             self._connection.replies.forget(reply)
 
-    def _addressed(
-        self, command: ReportTask | ClaimTask, command_id: str, task: Assignment
-    ) -> tuple[str, bytes]:
-        envelope = Envelope(
-            id=command_id, chain=task.chain, actor=self._sender, command=msgspec.Raw(encode(command))
-        )
-        return command_subject(command.service, self._sender, task.task_id), encode(envelope)
+    def _letter(self, command: ReportTask | ClaimTask, purpose: str, task: Assignment) -> Letter:
+        command_id = derived_id(purpose, task.task_id, str(task.token))
+        return letter(command, sender=self._sender, command_id=command_id, chain=task.chain)
