@@ -1,0 +1,93 @@
+"""The hive's own broker: started on its store, started again on the same ports when it ends."""
+
+import asyncio
+from collections.abc import Callable
+
+from cli import ports, probing
+from cli.data_dir import DataDir
+from cli.plan import STEADY_AFTER_S, Plan, backoff_s
+from shared.runtime import clock
+from shared.runtime.broker import BrokerConfig, BrokerError, BrokerProcess
+from shared.runtime.credentials import Authority
+
+
+class Broker:
+    """nats-server under watch. Made in the main thread: the server ends with the thread that started it."""
+
+    def __init__(self, plan: Plan, authority: Authority, say: Callable[[str], None]) -> None:
+        data = DataDir(plan.data)
+        self._config = BrokerConfig(
+            authority=authority,
+            store_dir=data.broker / "store",
+            durability=plan.durability,
+            port=ports.broker_port(),
+            monitor_port=ports.free_port(),
+        )
+        self._say = say
+        self._folder = data.broker
+        self._log = data.log_of("nats-server")
+        self._process = self._start()
+        self._started_at = clock.monotonic()
+        self._crashes = 0
+        self._stopping = False
+
+    @property
+    def pid(self) -> int:
+        """The server's process id."""
+        return self._process.pid
+
+    @property
+    def url(self) -> str:
+        """Where clients connect."""
+        return self._process.url
+
+    @property
+    def monitor_url(self) -> str:
+        """Where it says how it is."""
+        return self._process.monitor_url
+
+    def _start(self) -> BrokerProcess:
+        return BrokerProcess.start(self._config, self._folder, self._log)
+
+    async def until_ready(self) -> None:
+        """Return when it serves clients; BrokerError when it will not."""
+        await asyncio.to_thread(self._process.wait_ready)
+
+    async def keep_running(self, changed: Callable[[], None]) -> None:
+        """Start it again whenever it ends, for ever."""
+        while True:
+            await probing.gone(self._process.pid)
+            if self._stopping:
+                return
+            await self._start_again(changed)
+
+    async def _start_again(self, changed: Callable[[], None]) -> None:
+        steady = clock.monotonic() - self._started_at > STEADY_AFTER_S
+        self._crashes = 1 if steady else self._crashes + 1
+        wait_s = backoff_s(self._crashes)
+        self._say(f"nats-server ended; starting it again on its store in {wait_s:g} s (log: {self._log})")
+        await asyncio.sleep(wait_s)
+        if self._stopping:
+            return
+        self._process = self._start()
+        self._started_at = clock.monotonic()
+        try:
+            await self.until_ready()
+        except BrokerError as error:
+            self._say(str(error))
+            self._process.kill()
+            return
+        changed()
+        took_s = clock.monotonic() - self._started_at
+        self._say(f"nats-server is ready again after {took_s:.1f} s (pid {self._process.pid})")
+
+    async def stop(self) -> None:
+        """End it in order; what was acknowledged is on disk."""
+        self._stopping = True
+        if self._process.running:
+            await asyncio.to_thread(self._process.stop)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._stopping = True
+        self._process.kill()

@@ -1,0 +1,123 @@
+"""`hive dlq`: what a service could not handle."""
+
+from typing import Final, assert_never
+
+import click
+import msgspec
+
+from cli import screen
+from cli.client import decode
+from cli.failure import Exit
+from cli.main import Nouns
+from cli.session import Session, talking
+from shared.contracts.dead import DeadLetter
+from shared.kernel.messages import AlreadySo, Committed, Failed, Outcome, Refused
+
+LETTERS_MAX: Final = 200
+
+
+@click.group(cls=Nouns)
+def dlq() -> None:
+    """Look at, replay or drop what could not be handled."""
+
+
+class Letters(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer of GET /v1/dlq; `unavailable` are the services that did not tell of theirs."""
+
+    items: list[DeadLetter]
+    unavailable: list[str] = []
+
+
+@dlq.command("list")
+@talking
+@click.option("--state", type=click.Choice(["dead", "replayed", "dropped"]), help="Default: dead.")
+@click.option("--limit", type=click.IntRange(1, LETTERS_MAX), default=LETTERS_MAX, show_default=True)
+def list_letters(session: Session, *, state: str | None, limit: int) -> None:
+    """List dead letters, newest first."""
+    with session.client() as client:
+        answer = client.get("/v1/dlq", limit=limit, state=state)
+    if session.as_json:
+        screen.document(answer.content)
+        return
+    letters = decode(answer, Letters)
+    rows = [
+        (letter.id, letter.service, letter.state, letter.at, letter.attempts, letter.subject, letter.reason)
+        for letter in letters.items
+    ]
+    columns = ("id", "service", "state", "at", "attempts", "subject", "reason")
+    screen.table(columns, rows, empty="No dead letters.")
+    for service in letters.unavailable:
+        click.echo(f"{service} does not tell of its own: it is away.", err=True)
+
+
+@dlq.command()
+@talking
+@click.argument("letter_id", metavar="ID")
+def show(session: Session, *, letter_id: str) -> None:
+    """What it was, and why it could not be handled."""
+    with session.client() as client:
+        answer = client.get(f"/v1/dlq/{letter_id}")
+    if session.as_json:
+        screen.document(answer.content)
+        return
+    letter = decode(answer, DeadLetter)
+    screen.fields(
+        [
+            ("id", letter.id),
+            ("service", letter.service),
+            ("state", letter.state),
+            ("reason", letter.reason),
+            ("attempts", letter.attempts),
+            ("at", letter.at),
+            ("subject", letter.subject),
+            *((name, value) for name, value in letter.headers.items()),
+        ]
+    )
+    click.echo()
+    screen.text(letter.body)
+
+
+@dlq.command()
+@talking
+@click.argument("letter_ids", metavar="ID…", nargs=-1, required=True)
+def replay(session: Session, *, letter_ids: tuple[str, ...]) -> None:
+    """Decide it again now, as the sender it came from. Exit 4 when it is refused, 1 when it failed again."""
+    worst = Exit.OK
+    with session.client() as client:
+        for letter_id in letter_ids:
+            answer = client.post(f"/v1/dlq/{letter_id}/replay")
+            told, code = _meaning(decode(answer, Outcome))
+            worst = code or worst
+            if session.as_json:
+                screen.line(answer.content)
+            else:
+                click.echo(f"{letter_id}  {screen.safe(told)}")
+    raise SystemExit(worst)
+
+
+def _meaning(outcome: Outcome) -> tuple[str, Exit]:
+    match outcome:
+        case Committed():
+            return f"decided, at {outcome.sequence}", Exit.OK
+        case AlreadySo():
+            return "nothing to be decided: it is so already", Exit.OK
+        case Refused():
+            return f"refused: {outcome.detail} ({outcome.code})", Exit.REFUSED
+        case Failed():
+            return f"failed again: {outcome.detail}", Exit.FAILED
+        case _:
+            assert_never(outcome)
+
+
+@dlq.command()
+@talking
+@click.argument("letter_ids", metavar="ID…", nargs=-1, required=True)
+def drop(session: Session, *, letter_ids: tuple[str, ...]) -> None:
+    """Give it up."""
+    with session.client() as client:
+        for letter_id in letter_ids:
+            answer = client.post(f"/v1/dlq/{letter_id}/drop")
+            if session.as_json:
+                screen.line(answer.content)
+            else:
+                click.echo(f"{letter_id}  {decode(answer, DeadLetter).state}")

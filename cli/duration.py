@@ -1,0 +1,43 @@
+"""Lengths of time and moments, as people type them."""
+
+import re
+from datetime import datetime, timedelta
+from typing import Final
+
+import click
+
+_UNITS: Final = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86_400.0}
+_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
+
+
+class Duration(click.ParamType[float]):
+    """`60`, `60s`, `1.5h`, `500ms`, `2d`: seconds."""
+
+    name = "duration"
+
+    def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Seconds."""
+        if isinstance(value, int | float):
+            return float(value)
+        found = _DURATION.fullmatch(value.strip().lower())
+        if found is None or found[2] not in _UNITS:
+            self.fail(f"{value!r} is no length of time: write 60s, 5m, 1.5h or 2d.", param, ctx)
+        return float(found[1]) * _UNITS[found[2]]
+
+
+def moment(text: str, now: datetime) -> datetime:
+    """An RFC 3339 moment, or a length of time from now; a moment without a zone is refused."""
+    if _DURATION.fullmatch(text.strip().lower()):
+        return now + timedelta(seconds=DURATION.convert(text, None, None))
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise click.BadParameter(
+            f"{text!r} is neither a moment such as 2026-01-31T18:00:00Z nor a length of time such as 2h."
+        ) from error
+    if at.tzinfo is None:
+        raise click.BadParameter(f"{text!r} names no time zone: write {text}Z, or {text}+01:00.")
+    return at
+
+
+DURATION: Final = Duration()

@@ -1,0 +1,83 @@
+"""The root of the command: its nouns, each loaded only when it is used."""
+
+import importlib
+from typing import Final, NamedTuple
+
+import click
+
+from cli import VERSION
+
+_EPILOG: Final = """
+\b
+Exit codes:
+  0  ok
+  1  failed: the task failed, or something broke
+  2  usage: the command or a value is not understood
+  3  not found
+  4  refused: not allowed, or not as things are
+  5  unavailable: no hive answers, or it asks to wait
+  6  still running when the wait ended
+
+\b
+Environment:
+  HIVE_URL, HIVE_KEY  which hive, and the key for it (default: the one running here)
+  HIVE_DATA           data directory of the hive on this machine
+"""
+
+
+class _Noun(NamedTuple):
+    """Where a command is, and what it does in a line."""
+
+    where: str
+    brief: str
+
+
+_NOUNS: Final[dict[str, _Noun]] = {
+    "up": _Noun("cli.up:up", "Start a hive on this machine; Ctrl-C stops it."),
+    "down": _Noun("cli.down:down", "Stop the hive that runs on this machine."),
+    "status": _Noun("cli.status:status", "Say how the hive is."),
+    "logs": _Noun("cli.logs:logs", "Show what services and bots wrote."),
+    "doctor": _Noun("cli.doctor:doctor", "Check this machine and its hive; works when it is down, too."),
+    "bots": _Noun("cli.bots:bots", "Launch, list, stop, restart, retire bots."),
+    "submit": _Noun("cli.submit:submit", "Give the hive something to do."),
+    "tasks": _Noun("cli.tasks:tasks", "List tasks."),
+    "task": _Noun("cli.task:task", "Show, explain, watch, cancel, resume one task."),
+    "dlq": _Noun("cli.dlq:dlq", "Look at, replay or drop what could not be handled."),
+    "keys": _Noun("cli.keys:keys", "Create, list, revoke access keys."),
+    "login": _Noun("cli.login:login", "Print a fresh one-time login link for a browser."),
+}
+
+
+class _Root(click.Group):
+    """Loads a noun's module when the noun is typed; help needs none of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - as click has it
+        return list(_NOUNS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        noun = _NOUNS.get(cmd_name)
+        if noun is None:
+            return None
+        module, _, name = noun.where.partition(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, noun.brief) for name, noun in _NOUNS.items()])
+
+
+@click.command(cls=_Root, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(VERSION, message="%(version)s")
+def hive() -> None:
+    """Run fleets of bots: launch them, give them tasks, get the results, and lose nothing on the way."""
+
+
+class Nouns(click.Group):
+    """A noun whose bare form lists: `hive bots` is `hive bots list`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the word there that was left out."""
+        if not args or (args[0].startswith("-") and args[0] not in ("-h", "--help")):
+            args = ["list", *args]
+        return super().parse_args(ctx, args)

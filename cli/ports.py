@@ -1,0 +1,69 @@
+"""The addresses a hive listens on: the usual ones, or free ones when those are taken."""
+
+import socket
+from typing import Final
+
+from cli.failure import Exit, Failure
+
+LOOPBACK: Final = "127.0.0.1"
+HTTP_PORT: Final = 8470
+BROKER_PORT: Final = 4222
+BACKLOG: Final = 1024  # connections that wait while a killed gateway comes back
+
+
+def listen(port: int | None, host: str = LOOPBACK) -> socket.socket:
+    """A listening socket on `port`; without one, on the usual port, or on a free one when that is taken."""
+    try:
+        return _listening(host, HTTP_PORT if port is None else port)
+    except OSError as error:
+        if port is not None:
+            raise Failure(
+                f"Port {port} cannot be used.",
+                exit_code=Exit.REFUSED,
+                code="port_taken",
+                why=error.strerror or str(error),
+                todo="leave --port out and a free one is chosen, or name another.",
+            ) from error
+    return _listening(host, 0)
+
+
+def broker_port(host: str = LOOPBACK) -> int:
+    """The usual port of a broker if it is free, else a free one."""
+    try:
+        return free_port(host, BROKER_PORT)
+    except OSError:
+        return free_port(host)
+
+
+def free_port(host: str = LOOPBACK, port: int = 0) -> int:
+    """A port that nobody listens on now; OSError if `port` is taken."""
+    with _bound(host, port) as probe:
+        return port_of(probe)
+
+
+def port_of(listening: socket.socket) -> int:
+    """The port a socket is bound to."""
+    port: int = listening.getsockname()[1]
+    return port
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    listening = _bound(host, port)
+    try:
+        listening.listen(BACKLOG)
+    except OSError:
+        listening.close()
+        raise
+    return listening
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    # A port whose last connections are still in TIME_WAIT is free; one that is listened on is not.
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+    except OSError:
+        bound.close()
+        raise
+    return bound

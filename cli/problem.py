@@ -1,0 +1,93 @@
+"""A problem document of the API as a Failure: what happened, why, and what to type next."""
+
+from typing import Any, Final
+
+import httpx
+import msgspec
+
+from cli.failure import Exit, Failure
+
+_BY_CODE: Final[dict[str, str]] = {
+    "task_not_found": "`hive tasks` lists the tasks there are.",
+    "bot_not_found": "`hive bots` lists the bots there are.",
+    "key_not_found": "`hive keys` lists the keys there are.",
+    "dead_letter_not_found": "`hive dlq` lists the dead letters there are.",
+    "idempotency_key_reused": "use another --key for another task, or the same task with the old one.",
+    "queue_full": "wait a moment and type the same again; `hive status` shows the queue.",
+    "behind": "type the same again: the view catches up in a moment.",
+}
+
+_BY_STATUS: Final[dict[int, str]] = {
+    400: "compare with `hive COMMAND --help`.",
+    401: "set HIVE_KEY to a key that is valid; `hive keys create NAME` makes one where the hive runs.",
+    403: "use a key with that scope: `hive keys create NAME --scope …` where the hive runs.",
+    404: "check the id: `hive tasks`, `hive bots`.",
+    409: "look at its state with `hive task show ID` or `hive bots show NAME`.",
+    413: "send it in smaller parts.",
+    429: "wait as long as it says, then type the same again.",
+    500: "`hive logs gateway` says more; `hive dlq` shows what could not be handled.",
+    503: "wait a moment and type the same again; `hive status` and `hive doctor` say what is away.",
+}
+
+_EXITS: Final[dict[int, Exit]] = {
+    400: Exit.USAGE,
+    404: Exit.NOT_FOUND,
+    405: Exit.USAGE,
+    413: Exit.USAGE,
+    415: Exit.USAGE,
+    401: Exit.REFUSED,
+    403: Exit.REFUSED,
+    409: Exit.REFUSED,
+    422: Exit.REFUSED,
+    429: Exit.UNAVAILABLE,
+    502: Exit.UNAVAILABLE,
+    503: Exit.UNAVAILABLE,
+    504: Exit.UNAVAILABLE,
+}
+
+
+def from_answer(answer: httpx.Response) -> Failure:
+    """What an answer of 400 or more means to the person who typed."""
+    retry_after = answer.headers.get("Retry-After", "")
+    return from_document(answer.content, answer.status_code, answer.reason_phrase, retry_after)
+
+
+def from_document(body: bytes, status: int = 0, phrase: str = "", retry_after: str = "") -> Failure:
+    """The same from the document alone, which says its status itself."""
+    problem = _decoded(body)
+    told = problem.get("status")
+    status = told if isinstance(told, int) and not status else status
+    title = _text(problem.get("title")) or phrase or f"HTTP {status}"
+    code = _text(problem.get("code")) or f"http_{status}"
+    what = _text(problem.get("detail")) or title
+    why = "; ".join([f"{title} ({code})", *(wrong for wrong in _wrongs(problem) if wrong not in what)])
+    if retry_after:
+        why = f"{why}; it asks to wait {retry_after} s"
+    todo = _BY_CODE.get(code) or _BY_STATUS.get(status, "")
+    if letter := _text(problem.get("dead_letter")):
+        todo = f"`hive dlq show {letter}`; `hive dlq replay {letter}` decides it again."
+    exit_code = Exit.UNAVAILABLE if code == "behind" else _EXITS.get(status, Exit.FAILED)
+    return Failure(what, exit_code=exit_code, code=code, why=why, todo=todo, problem=problem or None)
+
+
+def _decoded(body: bytes) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(body, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return {"detail": body[:200].decode(errors="replace").strip()} if body else {}
+
+
+def _wrongs(problem: dict[str, Any]) -> list[str]:
+    """`/retry/attempts_max: must be …` for each thing that is wrong."""
+    errors = problem.get("errors")
+    if not isinstance(errors, list):
+        return []
+    return [
+        f"{error.get('pointer') or error.get('parameter') or error.get('header')}: {error.get('detail')}"
+        for error in errors
+        if isinstance(error, dict)
+    ]
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""

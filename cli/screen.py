@@ -1,0 +1,152 @@
+"""What is shown: documents for programs, tables for people, and nothing that could steer a terminal."""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Final, TypeVar
+
+import click
+import msgspec
+
+T = TypeVar("T")
+
+CELL_CHARS_MAX: Final = 60
+_COLOURS: Final[dict[str, str]] = {
+    **dict.fromkeys(("completed", "idle", "ready", "ok", "committed"), "green"),
+    **dict.fromkeys(("running", "busy", "assigned", "starting"), "cyan"),
+    **dict.fromkeys(("queued", "retrying", "draining", "restarting", "warn", "blocked", "silent"), "yellow"),
+    **dict.fromkeys(("failed", "expired", "broken", "dead", "fail"), "red"),
+}
+
+
+def document(value: object) -> None:
+    """One JSON document, indented when a person may be reading."""
+    body = value if isinstance(value, bytes) else msgspec.json.encode(value)
+    click.echo(msgspec.json.format(body, indent=2 if sys.stdout.isatty() else 0).decode())
+
+
+def line(value: object) -> None:
+    """One JSON document on one line: for streams."""
+    body = value if isinstance(value, bytes) else msgspec.json.encode(value)
+    click.echo(msgspec.json.format(body, indent=-1).decode())
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str) -> None:
+    """Rows under headings: fitted to a terminal, else in full, so that they can be searched."""
+    cells = [[one_line(cell) for cell in row] for row in rows]
+    if not cells:
+        click.echo(empty, err=True)
+        return
+    if sys.stdout.isatty():
+        _rich_table(columns, cells)
+        return
+    widths = [max(len(row[i]) for row in [list(columns), *cells]) for i in range(len(columns))]
+    for row in [[column.upper() for column in columns], *cells]:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _rich_table(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+    from rich.console import Console  # noqa: PLC0415 - slow to import, and only a terminal needs it
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    shown = Table(box=None, pad_edge=False, header_style="dim")
+    for column in columns:
+        shown.add_column(column, overflow="ellipsis", no_wrap=True, min_width=len(column))
+    for row in cells:
+        shown.add_row(*(Text(cell, style=_COLOURS.get(cell, "")) for cell in row))
+    Console().print(shown)
+
+
+def fields(pairs: Sequence[tuple[str, object]]) -> None:
+    """One thing, a line for each of its fields that has a value."""
+    told = [(name, one_line(value, limit=None)) for name, value in pairs if value not in (None, "", ())]
+    width = max((len(name) for name, _ in told), default=0)
+    for name, value in told:
+        click.echo(f"{click.style(name.ljust(width), dim=True)}  {coloured(value)}")
+
+
+def coloured(word: str) -> str:
+    """A state in its colour."""
+    return click.style(word, fg=_COLOURS[word]) if word in _COLOURS else word
+
+
+def safe(text: str) -> str:
+    """A text without what could steer a terminal: control characters, except line ends and tabs."""
+    return "".join(char for char in text if char in "\n\t" or (char >= " " and not "\x7f" <= char <= "\x9f"))
+
+
+def one_line(value: object, limit: int | None = CELL_CHARS_MAX) -> str:
+    """A cell: one line, not too long on a terminal."""
+    text = safe(words(value)).replace("\n", "⏎").replace("\t", " ")
+    if limit is not None and len(text) > limit and sys.stdout.isatty():
+        return f"{text[: limit - 1]}…"
+    return text
+
+
+def words(value: object) -> str:
+    """A value as people write it."""
+    match value:
+        case None:
+            return ""
+        case datetime():
+            return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        case float():
+            return f"{value:.3g}" if value < 100 else f"{value:.0f}"  # noqa: PLR2004
+        case list() | tuple():
+            return ", ".join(words(item) for item in value)
+        case _:
+            return str(value)
+
+
+def duration(seconds: float | None) -> str:
+    """`8 ms`, `1.4 s`, `3 min`, `2.5 h`, `4 days`."""
+    if seconds is None:
+        return ""
+    steps = ((1, 1000, "ms"), (60, 1, "s"), (3600, 1 / 60, "min"), (86_400, 1 / 3600, "h"))
+    for below, factor, unit in steps:
+        if seconds < below:
+            return f"{seconds * factor:.3g} {unit}"
+    return f"{seconds / 86_400:.3g} days"
+
+
+def size(count: float | None) -> str:
+    """`512 B`, `1.5 MB`."""
+    if count is None:
+        return ""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:  # noqa: PLR2004
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def text(body: str) -> None:
+    """What a task printed: as it is into a pipe, harmless on a terminal."""
+    shown = safe(body) if sys.stdout.isatty() else body
+    click.echo(shown, nl=not shown.endswith("\n"))
+
+
+@contextmanager
+def progress(label: str, total: int | None, *, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """A bar on standard error; the function given adds to it. Silent where no terminal is."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda _count: None
+        return
+    from rich.console import Console  # noqa: PLC0415 - slow to import, and only a terminal needs it
+    from rich.progress import (  # noqa: PLC0415  # noqa: PLC0415
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+    )
+
+    columns = [SpinnerColumn(), TextColumn("{task.description}", markup=False)]
+    counted = [] if total is None else [BarColumn(), MofNCompleteColumn()]
+    bar = Progress(*columns, *counted, TimeElapsedColumn(), console=Console(stderr=True), transient=True)
+    with bar:
+        job = bar.add_task(label, total=total)
+        yield lambda count: bar.advance(job, count)

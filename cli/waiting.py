@@ -1,0 +1,70 @@
+"""Waiting for tasks: long polls, one after another, until the end or until the wait is over."""
+
+import time
+from dataclasses import dataclass
+from typing import Final
+
+import httpx
+
+from cli import screen
+from cli.client import Client, decode
+from cli.documents import ENDED, STANDING
+from cli.failure import Exit, Failure
+from shared.contracts.orchestrator.queries import TaskDoc
+from shared.runtime import clock
+
+POLL_S: Final = 20.0  # of one request; the API grants at most 30
+SHOWN_AFTER_S: Final = 1.0  # what takes longer shows that it goes on
+AGAIN_AFTER_S: Final = 0.5  # who is told 202 asks again
+DECIDED_WITHIN_S: Final = 30.0
+ACCEPTED: Final = 202
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A task as it was last seen, and the document it came in."""
+
+    task: TaskDoc
+    document: bytes
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more happens by itself."""
+        return self.task.state in ENDED | STANDING
+
+
+def decided(client: Client, answer: httpx.Response) -> Seen:
+    """The task once its owner has decided it: a 202 says where to ask, and that it is stored already."""
+    deadline = clock.monotonic() + DECIDED_WITHIN_S
+    place = answer.headers.get("Location", "")
+    while answer.status_code == ACCEPTED:
+        if clock.monotonic() > deadline or not place:
+            raise Failure(
+                "The task is stored, but not decided yet.",
+                exit_code=Exit.STILL_RUNNING,
+                code="undecided",
+                why=f"its owner did not answer within {DECIDED_WITHIN_S:.0f} s; it will when it is back.",
+                todo=f"`hive task show {place.rpartition('/')[2]}` in a moment; `hive status`.",
+            )
+        time.sleep(AGAIN_AFTER_S)
+        answer = client.get(place)
+    return Seen(decode(answer, TaskDoc), answer.content)
+
+
+def until_over(client: Client, task_id: str, wait_s: float, *, quiet: bool) -> Seen:
+    """The task when it has ended or stands still, or as it is after `wait_s`."""
+    deadline = clock.monotonic() + wait_s
+    seen = _poll(client, task_id, deadline, SHOWN_AFTER_S)
+    if seen.over or clock.monotonic() >= deadline:
+        return seen
+    with screen.progress(f"waiting for {task_id}", None, quiet=quiet):
+        while clock.monotonic() < deadline:
+            seen = _poll(client, task_id, deadline, POLL_S)
+            if seen.over:
+                break
+    return seen
+
+
+def _poll(client: Client, task_id: str, deadline: float, longest_s: float) -> Seen:
+    left = min(longest_s, max(0.0, deadline - clock.monotonic()))
+    return decided(client, client.get(f"/v1/tasks/{task_id}", wait=round(left, 3)))
