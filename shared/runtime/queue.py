@@ -46,7 +46,8 @@ class CommandQueue:
         self._suspects = suspects
         self._refusals = refusals
         self._working: dict[int, Delivery] = {}
-        self._places = asyncio.Semaphore(IN_HAND_MAX)
+        self._in_hand = 0
+        self._place_free = asyncio.Event()
         self._failures: dict[int, int] = {}
         self._alone = Alone()
 
@@ -59,7 +60,10 @@ class CommandQueue:
                     fresh = [each for each in deliveries if each.sequence not in self._working]
                     self._working.update((each.sequence, each) for each in deliveries)
                     for delivery in fresh:
-                        await self._places.acquire()
+                        while self._in_hand >= IN_HAND_MAX:
+                            self._place_free.clear()
+                            await self._place_free.wait()
+                        self._in_hand += 1
                         group.create_task(self._work(delivery))
         finally:
             self._working.clear()
@@ -91,7 +95,8 @@ class CommandQueue:
             await self._failed(delivery, error)
         finally:
             self._working.pop(delivery.sequence, None)
-            self._places.release()
+            self._in_hand -= 1
+            self._place_free.set()
             metrics.DECISION_SECONDS.labels(self._service).observe(monotonic() - began)
 
     async def _work_marked(self, delivery: Delivery) -> None:
