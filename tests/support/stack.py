@@ -33,7 +33,7 @@ class Stack:
         self._env = {
             **os.environ,
             "HIVE_PORT": str(self.port),
-            "HIVE_ADMIN_KEY_FILE": str(key_file),
+            "HIVE_FIRST_KEY_FILE": str(key_file),
             "DOCKER_BUILDKIT": "0",
             "COMPOSE_DOCKER_CLI_BUILD": "0",
         }
