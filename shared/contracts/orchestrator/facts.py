@@ -8,7 +8,7 @@ from shared.contracts.words import BotId, Priority, SideEffects, TaskId, TaskTyp
 from shared.kernel.messages import Fact
 
 
-class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How often and how soon a task is tried again. Times in seconds; jitter is added by the shell."""
 
     attempts_max: int = 3
@@ -17,9 +17,7 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     side_effects: SideEffects = SideEffects.IDEMPOTENT
 
 
-class RestartPolicy(
-    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
-):
+class RestartPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """When a bot that died is started again: `always` or `never`; after `crashes_max` in a row it is left alone."""
 
     restart: str = "always"
@@ -42,7 +40,7 @@ class TaskError(msgspec.Struct, frozen=True, kw_only=True):
     detail: str
 
 
-class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """What an attempt used. Tokens are counted by the engine; cost in US dollars."""
 
     tokens_in: int = 0
@@ -50,7 +48,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cost_usd: float = 0.0
 
 
-class Output(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Output(msgspec.Struct, frozen=True, kw_only=True):
     """What an attempt produced: the text itself up to 16 KB, else its start and a file.
 
     `truncated` says that the bot cut it at OUTPUT_BYTES_MAX.
@@ -218,7 +216,7 @@ TaskFact = (
 )
 
 
-class BotSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class BotSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a bot is: its engine, what it may be given, and where it runs. Empty `types`: all types."""
 
     engine: str
