@@ -69,7 +69,7 @@ class Ledger:
         return f"{len(self.accepted)} tasks accepted, {again} requests repeated"
 
     def check(self, commits: Sequence[Stored]) -> None:
-        """Each accepted task is in the log once, and ended once; each answer was true; nothing else is there."""
+        """Each accepted task is in the log once, ended once; each answer was true; nothing else is there."""
         facts: defaultdict[str, list[tuple[int, TaskFact]]] = defaultdict(list)
         causes: Counter[tuple[str, str]] = Counter()
         for stored in commits:
