@@ -18,7 +18,7 @@ SERVICES = ("ops", "orchestrator", "gateway", "bots")
 def hive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with stack(tmp_path_factory.mktemp("stack")) as started:
         launch(started, {"name": "parrot", "engine": "echo"})
-        launch(started, {"name": "hand", "engine": "shell", "workspace": "/workspaces/hand"})
+        launch(started, {"name": "hand", "engine": "shell", "workspace": "/workspaces"})
         yield started
 
 
@@ -55,7 +55,7 @@ def test_a_task_goes_in_at_the_published_port_and_its_result_comes_back(hive: St
 
 
 def test_a_shell_task_runs_in_the_workspace_volume_with_git(hive: Stack) -> None:
-    assert result_of(hive, "hand", "pwd", "smoke-pwd")["output"]["text"] == "/workspaces/hand\n"
+    assert result_of(hive, "hand", "pwd", "smoke-pwd")["output"]["text"] == "/workspaces\n"
     assert result_of(hive, "hand", "git --version", "smoke-git")["output"]["text"].startswith("git version")
 
 
