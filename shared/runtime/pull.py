@@ -68,7 +68,8 @@ class PullConsumer:
     """Deliveries of a durable consumer, batch by batch, for as long as it is listened to.
 
     At most `want` messages are asked for or lie here untaken; a bot sets it to its free slots. A consumer
-    that is not there is looked for each second; `on_gone` is told when it is missed.
+    that is not there is looked for each second; `on_gone` is told when it is missed. Who takes everything at
+    once, as a bot does, need not `keep_untaken`, and then wakes up for nothing while it is idle.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class PullConsumer:
         expires_s: float = EXPIRES_S,
         heartbeat_s: float = HEARTBEAT_S,
         on_gone: Callable[[], None] | None = None,
+        keep_untaken: bool = True,
     ) -> None:
         self._connection = connection
         self._stream = stream
@@ -88,6 +90,7 @@ class PullConsumer:
         self._expires_s = expires_s
         self._heartbeat_s = heartbeat_s
         self._on_gone = on_gone
+        self._keeps_untaken = keep_untaken
         self._want = batch
         self._stopped = False
         self._feed: Feed | None = None
@@ -167,7 +170,7 @@ class PullConsumer:
 
     async def _keep_untaken(self) -> None:
         """What lies here untaken is still worked towards: its ack wait starts anew."""
-        while not self._stopped:
+        while self._keeps_untaken and not self._stopped:
             await asyncio.sleep(PROGRESS_EVERY_S)
             if self._feed is not None:
                 for message in list(self._feed.arrived):
