@@ -6,6 +6,7 @@ from shared.contracts.words import PARTITIONS
 
 EVENTS: Final = "EVENTS"
 DISPATCH: Final = "DISPATCH"
+INBOX: Final = "INBOX"
 LIVE: Final = "LIVE"
 DEAD: Final = "DEAD"
 FILES: Final = "FILES"

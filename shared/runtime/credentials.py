@@ -1,8 +1,8 @@
 """Who may speak to the broker: the operator, the hive's account, and the users that are signed for it.
 
-Trust, from the top: the operator signs the accounts; the hive's account lists one signing key for each role
-of permissions.py, with what that role may do; a signing key makes users of its role and of no other. The bot host
-holds the bots' signing key alone. Whoever holds `authority.json` holds all: the supervisor; in compose, `init`.
+Trust, from the top: the operator signs the accounts; the hive's account lists a signing key for each role of
+permissions.py, with what that role may do; a signing key makes users of its role and of no other. The bot
+host has the bots' signing key alone. Who has `authority.json` has all: the supervisor; in compose, `init`.
 """
 
 import hashlib
@@ -175,7 +175,7 @@ class Authority:
         }
 
     def _issue(self) -> None:
-        """Give the account a newer JWT if its claims have changed: the server keeps the newest it has seen."""
+        """Give the account a newer JWT if its claims have changed: the server keeps the newest it saw."""
         digest = hashlib.sha256(msgspec.json.encode(self._account_claims(), order="sorted")).hexdigest()
         if digest == self._secrets.claims_digest:
             return

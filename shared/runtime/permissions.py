@@ -46,6 +46,7 @@ def _look_at(stream: str) -> Subjects:
     """State of a stream, and single messages of it."""
     return (
         f"$JS.API.STREAM.INFO.{stream}",
+        f"$JS.API.STREAM.MSG.GET.{stream}",  # the leader's word, where a replica's may be old
         f"$JS.API.DIRECT.GET.{stream}",
         f"$JS.API.DIRECT.GET.{stream}.>",
     )
@@ -77,18 +78,19 @@ def _work_on(stream: str, consumer: str) -> Subjects:
     )
 
 
+_WATCHED: Final = (
+    naming.CONFIG_BUCKET,
+    naming.ROUTING_BUCKET,
+    naming.HEALTH_BUCKET,
+    naming.MODE_BUCKET,
+    naming.TRAFFIC_BUCKET,
+)
+
+
 def _service(service: str, aggregates: Subjects) -> Subjects:
     """What every service with a queue may publish, in its own name only."""
     queue = naming.command_stream(service)
-    buckets = (
-        naming.CONFIG_BUCKET,
-        naming.ROUTING_BUCKET,
-        naming.HEALTH_BUCKET,
-        naming.MODE_BUCKET,
-        naming.TRAFFIC_BUCKET,
-        naming.SEATS_BUCKET,
-        naming.SUSPECTS_BUCKET,
-    )
+    buckets = (*_WATCHED, naming.SEATS_BUCKET, naming.SUSPECTS_BUCKET)
     return (
         *(naming.event_subject(aggregate, "*") for aggregate in aggregates),
         naming.audit_subject(service),
@@ -115,6 +117,7 @@ def _doors(service: str) -> Subjects:
         f"{naming.inbox_prefix(naming.service_sender(service))}.>",
         naming.query_subject(service, ">"),
         "$SRV.>",
+        *(f"$KV.{bucket}.>" for bucket in _WATCHED),
     )
 
 
@@ -161,7 +164,6 @@ ROLES: Final[dict[str, Role]] = {
             f"$O.{naming.FILES}.>",
             *_follow(_FILES),
             f"$JS.API.CONSUMER.DELETE.{_FILES}.*",
-            f"$JS.API.STREAM.MSG.GET.{_FILES}",
             f"$JS.API.STREAM.PURGE.{_FILES}",  # the chunks of an upload that failed
         ),
         subscribe=(
