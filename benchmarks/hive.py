@@ -16,6 +16,7 @@ ROOT: Final = Path(__file__).parents[1]
 BROKER: Final = "nats-server"
 BOT: Final = "bot"
 HOST: Final = "bots"
+ZYGOTE: Final = "zygote"
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,10 @@ class Hive:
         groups: dict[str, list[int]] = {"supervisor": [running.pid], BROKER: [running.broker_pid]}
         groups |= {name: [pid] for name, pid in running.services.items()}
         known = {pid for pids in groups.values() for pid in pids}
-        below_host = set(processes.tree(running.services[HOST]))
+        bots = [pid for pid in processes.tree(running.services[HOST]) if not processes.is_zygote(pid)]
         for pid in processes.tree(running.pid):
             if pid not in known:
-                groups.setdefault(BOT if pid in below_host else "zygote", []).append(pid)
+                groups.setdefault(BOT if pid in bots else ZYGOTE, []).append(pid)
         return groups
 
 

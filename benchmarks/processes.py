@@ -18,6 +18,14 @@ def tree(root_pid: int) -> list[int]:
     return [root.pid, *(child.pid for child in root.children(recursive=True))]
 
 
+def is_zygote(pid: int) -> bool:
+    """Whether others are forked from it; it says so in its title."""
+    try:
+        return b"zygote" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 def pss_bytes(pid: int) -> int:
     """Proportional set size: its own pages, and its share of those it has in common with others."""
     return _rollup(pid, "Pss:")
