@@ -9,7 +9,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -70,11 +69,17 @@ class BotProcess:
         )
         self._heart = Heart(connection, bot_id, self)
         self._pull = PullConsumer(
-            connection, DISPATCH, bot_consumer(bot_id), batch=0, heartbeat_s=PULL_HEARTBEAT_S
+            connection,
+            DISPATCH,
+            bot_consumer(bot_id),
+            batch=0,
+            heartbeat_s=PULL_HEARTBEAT_S,
+            keep_untaken=False,
         )
         self._runs: dict[int, Run] = {}
         self._seen = Seen()
         self._began_at = monotonic()
+        self._statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
         self._group: asyncio.TaskGroup
         self._changed = asyncio.Event()
         self._draining = False
@@ -99,6 +104,7 @@ class BotProcess:
                 run.give_up()
             for task in own:
                 task.cancel()
+        os.close(self._statm)
         return not self._connection.closed.is_set()
 
     def drain(self) -> None:
@@ -134,7 +140,7 @@ class BotProcess:
             host=self._identity.settings.host_id,
             held=tuple(run.held for run in self._runs.values()),
             free_slots=self._free_slots(),
-            rss_bytes=rss_bytes(),
+            rss_bytes=rss_bytes(self._statm),
             cpu_s=round(time.process_time(), 3),
             uptime_s=round(monotonic() - self._began_at, 3),
         )
@@ -237,9 +243,9 @@ class BotProcess:
             await self._changed.wait()
 
 
-def rss_bytes() -> int:
-    """The memory that this process has in use, shared or not."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE_BYTES
+def rss_bytes(statm: int) -> int:
+    """The memory that a process has in use, shared or not, from its open `/proc/…/statm`."""
+    return int(os.pread(statm, 128, 0).split()[1]) * PAGE_BYTES
 
 
 def build_engine(identity: Identity) -> Engine:

@@ -46,4 +46,5 @@ def choose(spec: BotSpec, programs: Programs, shell_allow: tuple[str, ...]) -> E
 
 def program_environment(spec: BotSpec, environment: Mapping[str, str]) -> dict[str, str]:
     """What programs of this bot may know of its environment."""
-    return {name: environment[name] for name in (*PROGRAM_VARIABLES, *spec.env) if name in environment}
+    known = {name: environment[name] for name in (*PROGRAM_VARIABLES, *spec.env) if name in environment}
+    return {"LANG": "C.UTF-8", **known}

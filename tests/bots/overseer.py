@@ -10,7 +10,7 @@ import msgspec
 from nats.aio.msg import Msg
 
 from shared.contracts import naming
-from shared.contracts.orchestrator.commands import ClaimTask, ReportTask
+from shared.contracts.orchestrator.commands import ClaimTask, ReportBotExit, ReportTask
 from shared.contracts.orchestrator.protocol import (
     Assignment,
     Chunk,
@@ -18,6 +18,9 @@ from shared.contracts.orchestrator.protocol import (
     FileAnswer,
     Heartbeat,
     HeartbeatAnswer,
+    HostAnswer,
+    HostOrder,
+    HostReport,
 )
 from shared.contracts.words import TaskId, TaskType
 from shared.kernel.codec import Codec, encode
@@ -28,7 +31,7 @@ from shared.runtime.publish import Publisher
 from shared.runtime.pull import PullConsumer
 from tests.support.nats_server import LocalBroker
 
-COMMANDS = Codec[ReportTask | ClaimTask](ReportTask | ClaimTask)
+COMMANDS = Codec[ReportTask | ClaimTask | ReportBotExit](ReportTask | ClaimTask | ReportBotExit)
 
 
 class Overseer:
@@ -43,6 +46,8 @@ class Overseer:
         self.heartbeats: list[Heartbeat] = []
         self.reports: list[ReportTask] = []
         self.claims: list[ClaimTask] = []
+        self.exits: list[ReportBotExit] = []
+        self.host_reports: list[HostReport] = []
         self.decide: Callable[[Envelope], Outcome | None] = lambda _: None
         self.files: dict[str, bytes] = {}
         self.file_trouble = ""
@@ -57,6 +62,31 @@ class Overseer:
             held = tuple(sorted(named if self.held is None else named & self.held))
             await message.respond(encode(msgspec.structs.replace(self.answer, held=held)))
 
+    async def hear_host(self, message: Msg) -> None:
+        self.host_reports.append(msgspec.json.decode(message.data, type=HostReport))
+        self._news.set()
+
+    async def order(self, order: HostOrder, host: str = "local") -> HostAnswer:
+        answer = await self.connection.request(naming.host_subject(host), encode(order), timeout=20)
+        return msgspec.json.decode(answer.data, type=HostAnswer)
+
+    async def exited(self, bot_id: str) -> ReportBotExit:
+        await self.until(lambda: any(each.bot_id == bot_id for each in self.exits))
+        return next(each for each in self.exits if each.bot_id == bot_id)
+
+    async def up(self, bot_id: str, generation: int = 1) -> Heartbeat:
+        """The newest heartbeat of this process, when there is one."""
+        found: list[Heartbeat] = []
+
+        def heard() -> bool:
+            found[:] = [
+                beat for beat in self.heartbeats if (beat.bot_id, beat.generation) == (bot_id, generation)
+            ]
+            return bool(found)
+
+        await self.until(heard, 20)
+        return found[-1]
+
     async def hear_commands(self) -> None:
         pull = PullConsumer(
             self.connection,
@@ -68,10 +98,13 @@ class Overseer:
                 envelope = msgspec.json.decode(delivery.data, type=Envelope)
                 command = COMMANDS.decode(envelope.command)
                 assert delivery.headers["Nats-Msg-Id"].startswith(envelope.id)
-                if isinstance(command, ReportTask):
-                    self.reports.append(command)
-                else:
-                    self.claims.append(command)
+                match command:
+                    case ReportTask():
+                        self.reports.append(command)
+                    case ClaimTask():
+                        self.claims.append(command)
+                    case ReportBotExit():
+                        self.exits.append(command)
                 if (outcome := self.decide(envelope)) is not None:
                     await self.connection.publish(delivery.headers[naming.REPLY_HEADER], encode(outcome))
                 await delivery.ack()
@@ -90,7 +123,9 @@ class Overseer:
         else:
             await message.respond(self.files[message.data.decode()])
 
-    async def assign(self, token: int, content: str = "hello", given: str | None = None, **more: Any) -> None:
+    async def assign(
+        self, token: int, content: str = "hello", given: str | None = None, *, bot: str = "alpha", **more: Any
+    ) -> None:
         task = Assignment(
             **{
                 "task_id": TaskId(f"task-{token}"),
@@ -104,7 +139,7 @@ class Overseer:
                 **more,
             }
         )
-        await self.publisher.publish(naming.run_subject("alpha"), encode(task), ttl_s=2)
+        await self.publisher.publish(naming.run_subject(bot), encode(task), ttl_s=2)
 
     async def tell(self, control: Control) -> None:
         await self.connection.publish(naming.control_subject("alpha"), encode(control))
@@ -143,6 +178,7 @@ async def oversee(broker: LocalBroker, *bots: str) -> AsyncIterator[Overseer]:
     overseer = Overseer(connection, publisher)
     await connection.subscribe(naming.heartbeat_subject("*"), overseer.hear_heartbeat)
     await connection.subscribe(naming.file_subject("*", "*"), overseer.hear_file)
+    await connection.subscribe(naming.host_report_subject("*"), overseer.hear_host)
     hearing = asyncio.ensure_future(overseer.hear_commands())
     try:
         yield overseer
