@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 from litestar import Request, Response, delete, get, post
+from litestar.params import FromPath
 
 from shared.contracts.gateway import CreateKey, GetKey, KeyDoc, KeyPage, ListKeys, RevokeKey
 from shared.contracts.words import KeyId, is_name
@@ -18,7 +19,7 @@ from shared.runtime.clock import now
 from shared.runtime.doors import ADMIN, Doors, Principal, Seams, principal_of
 from shared.runtime.ids import new_id, short_token
 from shared.runtime.openapi import AT_LEAST, Operation, Says
-from shared.runtime.parameters import Parameters, at_least
+from shared.runtime.parameters import Parameters, at_least, given
 from shared.runtime.problems import Refusal, Wrong
 
 LOGIN_WITHIN: Final = timedelta(minutes=10)
@@ -81,7 +82,7 @@ class KeysAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Which keys."""
 
     ended: bool = False
-    cursor: Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,18}$")] | None = None
+    cursor: Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,18}(?!\n)$")] | msgspec.UnsetType = msgspec.UNSET
     limit: Annotated[int, msgspec.Meta(ge=1, le=200)] = 50
 
 
@@ -151,7 +152,7 @@ async def list_keys(request: Request[Any, Any, Any], doors: Seams) -> Response[b
     """Those that open nothing any more only with `ended=true`."""
     asked = KEYS_ASKED.read(request)
     keys = await doors.ask(
-        ListKeys(ended=asked.ended, cursor=asked.cursor, limit=asked.limit, at_least=at_least(request))
+        ListKeys(ended=asked.ended, cursor=given(asked.cursor), limit=asked.limit, at_least=at_least(request))
     )
     return document(keys)
 
@@ -162,7 +163,7 @@ async def list_keys(request: Request[Any, Any, Any], doors: Seams) -> Response[b
         summary="Show a key", scope=KEYS_WRITE, headers=(AT_LEAST,), answers=_KEY, problems=(409,)
     ),
 )
-async def show_key(request: Request[Any, Any, Any], doors: Seams, key_id: str) -> Response[bytes]:
+async def show_key(request: Request[Any, Any, Any], doors: Seams, key_id: FromPath[str]) -> Response[bytes]:
     """Never its secret."""
     key = await doors.ask(GetKey(key_id=_named(key_id), at_least=at_least(request)))
     return document(key, version=key.version)
@@ -175,7 +176,7 @@ async def show_key(request: Request[Any, Any, Any], doors: Seams, key_id: str) -
         summary="Revoke a key", scope=KEYS_WRITE, answers={**_KEY, 202: _PENDING}, problems=(409,)
     ),
 )
-async def revoke_key(request: Request[Any, Any, Any], doors: Seams, key_id: str) -> Response[bytes]:
+async def revoke_key(request: Request[Any, Any, Any], doors: Seams, key_id: FromPath[str]) -> Response[bytes]:
     """From now on it opens nothing. Only an admin key may revoke one that may more than itself."""
     caller = principal_of(request)
     key = await doors.ask(GetKey(key_id=_named(key_id)))

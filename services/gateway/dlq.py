@@ -5,6 +5,7 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from litestar import Request, Response, get, post
+from litestar.params import FromPath
 
 from shared.contracts.dead import DeadLetter, DropDead, GetDead, ListDead, ReplayDead
 from shared.contracts.words import is_name
@@ -20,9 +21,9 @@ REPLAY_WITHIN_S: Final = 10.0
 
 
 class LettersAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which letters; without a state those that are dead."""
+    """Which letters."""
 
-    state: Literal["dead", "replayed", "dropped"] | None = None
+    state: Literal["dead", "replayed", "dropped"] = "dead"
     limit: Annotated[int, msgspec.Meta(ge=1, le=200)] = 50
 
 
@@ -63,7 +64,7 @@ async def list_letters(request: Request[Any, Any, Any], doors: Seams) -> Respons
     "/dlq/{letter_id:str}",
     says=Operation(summary="Show a dead letter", scope=DLQ_WRITE, answers=_LETTER),
 )
-async def show_letter(doors: Seams, letter_id: str) -> Response[bytes]:
+async def show_letter(doors: Seams, letter_id: FromPath[str]) -> Response[bytes]:
     """The command as it was stored, and why it could not be handled."""
     return document(await _find(doors, letter_id))
 
@@ -80,7 +81,9 @@ async def show_letter(doors: Seams, letter_id: str) -> Response[bytes]:
         problems=(409,),
     ),
 )
-async def replay_letter(request: Request[Any, Any, Any], doors: Seams, letter_id: str) -> Response[bytes]:
+async def replay_letter(
+    request: Request[Any, Any, Any], doors: Seams, letter_id: FromPath[str]
+) -> Response[bytes]:
     """Decide it again now, as the sender it came from."""
     letter = await _find(doors, letter_id)
     query = ReplayDead(id=letter.id, actor=principal_of(request).actor)
@@ -93,7 +96,9 @@ async def replay_letter(request: Request[Any, Any, Any], doors: Seams, letter_id
     status_code=200,
     says=Operation(summary="Drop a dead letter", scope=DLQ_WRITE, answers=_LETTER, problems=(409,)),
 )
-async def drop_letter(request: Request[Any, Any, Any], doors: Seams, letter_id: str) -> Response[bytes]:
+async def drop_letter(
+    request: Request[Any, Any, Any], doors: Seams, letter_id: FromPath[str]
+) -> Response[bytes]:
     """Give it up; it is kept as dropped until it is forgotten."""
     letter = await _find(doors, letter_id)
     query = DropDead(id=letter.id, actor=principal_of(request).actor)

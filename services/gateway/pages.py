@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from litestar import Litestar, Request, Response, get
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath
 from openapi_ui_bundles import swagger_ui
 
 from shared.runtime.answers import document
@@ -78,7 +79,7 @@ def open_pages(problems: Callable[[], list[str]], version: str) -> list[HTTPRout
         return Response(_DOCS, media_type=_HTML, headers=_POLICY)
 
     @get("/docs/files/{name:str}", sync_to_thread=True)
-    def docs_file(name: str) -> Response[bytes]:
+    def docs_file(name: FromPath[str]) -> Response[bytes]:
         """What the pages are made with; nothing of it comes from elsewhere."""
         if name in _OWN_FILES:
             kind, content = _OWN_FILES[name]

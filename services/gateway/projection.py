@@ -51,7 +51,7 @@ class Keys:
     def page(self, *, at: datetime, ended: bool, cursor: str | None, limit: int) -> KeyPage:
         """Keys, newest first, after a cursor."""
         if cursor is not None and not cursor.isdecimal():
-            raise Rejected("invalid_cursor", "the cursor is not one that a page of keys gave")
+            raise Rejected("bad_cursor", "the cursor is not one that a page of keys gave")
         items: list[KeyDoc] = []
         for doc in reversed(self._docs.values()):
             if (cursor is None or self._made_at[doc.id] < int(cursor)) and (ended or is_open(doc, at)):

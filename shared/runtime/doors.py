@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 from litestar import Request
-from litestar.params import Dependency
+from litestar.di import NamedDependency
+from litestar.params import SkipValidation
 
 from shared.contracts.config import Config
 from shared.contracts.words import KeyId
@@ -92,7 +93,7 @@ class Doors:
     patience: Patience = field(default_factory=Patience)
 
 
-Seams = Annotated[Doors, Dependency(skip_validation=True)]
+Seams = NamedDependency[SkipValidation[Doors]]
 """How a route asks for the doors: one dependency, since Litestar starts a task for each beyond the first."""
 
 

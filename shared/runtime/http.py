@@ -1,14 +1,16 @@
 """The web application: services' routers under /v1, guarded by default; every error a problem document."""
 
 import asyncio
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, cast
 
-from litestar import Litestar, Router
+from litestar import Litestar, Response, Router, route
+from litestar.connection import ASGIConnection
 from litestar.di import Provide
-from litestar.enums import ScopeType
-from litestar.handlers import HTTPRouteHandler
-from litestar.types import ControllerRouterHandler, Guard, Message, Receive, Scope
+from litestar.enums import HttpMethod, ScopeType
+from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
+from litestar.types import ControllerRouterHandler, Message, Receive, Scope
 from litestar.types import Send as Reply
 
 from shared.runtime import metrics
@@ -20,6 +22,7 @@ from shared.runtime.problems import response_of
 EXTRA_HEADERS: Final = "hive.headers"
 """In a request's scope: the headers that the guard adds to its answer, whatever that is."""
 
+Guard = Callable[[ASGIConnection[Any, Any, Any, Any], BaseRouteHandler], Awaitable[None]]
 Headers = tuple[tuple[bytes, bytes], ...]
 
 _EVERY_ANSWER: Final[Headers] = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
@@ -27,17 +30,22 @@ _LAST_ANSWER: Final = (b"connection", b"close")
 
 
 def application(
-    routers: Sequence[ControllerRouterHandler],
+    routes: Sequence[HTTPRouteHandler],
     *,
     doors: Doors,
     guard: Guard,
     open_routes: Sequence[ControllerRouterHandler] = (),
 ) -> Litestar:
-    """The services' routers, each route of them guarded; `open_routes` stand beside them and need no key."""
+    """The services' routes, each of them guarded; `open_routes` stand beside them and need no key."""
+
+    async def guarded(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+        # Litestar deeply copies what it is given, but no functions: a method would bring a copy of all keys.
+        await guard(connection, handler)
+
     api = Router(
         "/v1",
-        route_handlers=list(routers),
-        guards=[guard],
+        route_handlers=[*_options(routes), *routes],
+        guards=[guarded],
         dependencies={"doors": Provide(lambda: doors, sync_to_thread=False)},
     )
     app = Litestar(
@@ -51,10 +59,27 @@ def application(
     return app
 
 
+def _options(routes: Sequence[HTTPRouteHandler]) -> list[HTTPRouteHandler]:
+    """What each path answers to OPTIONS, if it comes first; Litestar's own knows one route of a path only."""
+    methods: defaultdict[str, set[str]] = defaultdict(set)
+    for handler in routes:
+        for path in handler.paths:
+            methods[path] |= handler.http_methods
+    return [_option(path, ", ".join(sorted({*allowed, "OPTIONS"}))) for path, allowed in methods.items()]
+
+
+def _option(path: str, allow: str) -> HTTPRouteHandler:
+    @route(path, http_method=HttpMethod.OPTIONS, status_code=204)
+    async def options() -> Response[None]:
+        return Response(None, status_code=204, headers={"Allow": allow})
+
+    return options
+
+
 def _every_route_says_its_scope(app: Litestar) -> None:
-    for route in app.routes:
-        for handler in getattr(route, "route_handlers", ()):
-            if route.path.startswith("/v1") and isinstance(handler, HTTPRouteHandler):
+    for each in app.routes:
+        for handler in getattr(each, "route_handlers", ()):
+            if each.path.startswith("/v1") and isinstance(handler, HTTPRouteHandler):
                 own = handler.http_methods != {"OPTIONS"}
                 assert not own or isinstance(handler.opt.get(SAYS), Operation), handler
 

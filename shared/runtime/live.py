@@ -58,7 +58,7 @@ class _Place(msgspec.Struct):
 _place = msgspec.json.Decoder(_Place)
 
 
-class _State(msgspec.Struct):
+class _State(msgspec.Struct, frozen=True):
     last_seq: int = 0
 
 

@@ -92,7 +92,7 @@ LAST_EVENT_ID: Final = Header(
 PREFER: Final = Header(
     name=parameters.PREFER,
     meaning="`return=minimal`: answer with the id and version only.",
-    schema={"type": "string", "enum": ["return=minimal", "return=representation"]},
+    schema={"type": "string"},
 )
 
 _HEADERS: Final[Mapping[str, Json]] = {
@@ -214,10 +214,5 @@ def _parameters(path: str, operation: Operation) -> Iterator[Json]:
 
 
 def _inline(field: Json, components: Mapping[str, Json]) -> Json:
-    """A parameter's schema without references, and without null, which a query cannot say."""
-    if "$ref" in field:
-        return dict(components[field["$ref"].rpartition("/")[2]])
-    if "anyOf" in field:
-        (only,) = [each for each in field["anyOf"] if each != {"type": "null"}]
-        return _inline(only, components)
-    return {name: value for name, value in field.items() if name != "default" or value is not None}
+    """A parameter's schema, without references."""
+    return dict(components[field["$ref"].rpartition("/")[2]]) if "$ref" in field else field

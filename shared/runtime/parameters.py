@@ -10,6 +10,7 @@ from shared.runtime.bodies import pointed
 from shared.runtime.problems import Refusal, Wrong
 
 T = TypeVar("T", bound=msgspec.Struct)
+V = TypeVar("V")
 
 FIELDS_MAX: Final = 50
 KEY_CHARS_MAX: Final = 200
@@ -53,6 +54,11 @@ class Parameters(Generic[T]):
                 f"{name or 'query'}: {wrong.detail}",
                 errors=(Wrong(detail=wrong.detail, parameter=name),),
             ) from error
+
+
+def given(value: V | msgspec.UnsetType) -> V | None:
+    """A parameter's value; None where it was not given. A default of None would let `null` be given."""
+    return None if isinstance(value, msgspec.UnsetType) else value
 
 
 def idempotency_key(request: Request[Any, Any, Any]) -> str | None:

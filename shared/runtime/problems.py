@@ -109,6 +109,8 @@ def response_of(request: Request[Any, Any, Any], error: Exception) -> Response[b
 def _status_of(code: str) -> int:
     if code == KEY_REUSED:
         return 422
+    if code.startswith("bad_"):
+        return 400
     return 404 if code.endswith("_not_found") else 409
 
 

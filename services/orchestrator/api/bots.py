@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import msgspec
 from litestar import Request, Response, delete, get, post
+from litestar.params import FromPath
 
 from services.orchestrator.api.looking import ANSWER_S, bot_named, found
 from services.orchestrator.api.requests import BotsAsked, HistoryAsked, NewBot, UpWaited
@@ -31,7 +32,7 @@ from shared.runtime.answers import Pending, document, pending, settled
 from shared.runtime.bodies import Body
 from shared.runtime.doors import Doors, Principal, Seams, principal_of
 from shared.runtime.openapi import AT_LEAST, Operation, Says
-from shared.runtime.parameters import Parameters, at_least
+from shared.runtime.parameters import Parameters, at_least, given
 from shared.runtime.problems import Problem, Refusal, refusal_of
 
 READ: Final = "bots:read"
@@ -130,8 +131,8 @@ async def list_bots(request: Request[Any, Any, Any], doors: Seams) -> Response[b
     page = await doors.ask(
         ListBots(
             retired=asked.retired,
-            pool=asked.pool,
-            cursor=asked.cursor,
+            pool=given(asked.pool),
+            cursor=given(asked.cursor),
             limit=asked.limit,
             at_least=at_least(request),
         )
@@ -149,7 +150,7 @@ async def list_bots(request: Request[Any, Any, Any], doors: Seams) -> Response[b
         problems=(409,),
     ),
 )
-async def show_bot(request: Request[Any, Any, Any], doors: Seams, name: str) -> Response[bytes]:
+async def show_bot(request: Request[Any, Any, Any], doors: Seams, name: FromPath[str]) -> Response[bytes]:
     """Its state, what it does, and what it uses."""
     wanted = bot_named(name)
     bot = await found(doors, GetBot(bot_id=wanted, at_least=at_least(request)), "bot", wanted)
@@ -165,11 +166,11 @@ async def show_bot(request: Request[Any, Any, Any], doors: Seams, name: str) -> 
         answers={200: Says(meaning="Its attempts, newest first.", form=Page[HistoryEntry]), 202: _PENDING},
     ),
 )
-async def show_history(request: Request[Any, Any, Any], doors: Seams, name: str) -> Response[bytes]:
+async def show_history(request: Request[Any, Any, Any], doors: Seams, name: FromPath[str]) -> Response[bytes]:
     """Kept when it is stopped, restarted or retired."""
     wanted = bot_named(name)
     asked = HISTORY_ASKED.read(request)
-    query = GetBotHistory(bot_id=wanted, cursor=asked.cursor, limit=asked.limit)
+    query = GetBotHistory(bot_id=wanted, cursor=given(asked.cursor), limit=asked.limit)
     page = await found(doors, query, "bot", wanted)
     return page if isinstance(page, Response) else document(page)
 
@@ -185,25 +186,25 @@ def _change(summary: str) -> Operation:
 
 
 @post("/bots/{name:str}/stop", status_code=200, says=_change("Stop a bot"))
-async def stop_bot(request: Request[Any, Any, Any], doors: Seams, name: str) -> Response[bytes]:
+async def stop_bot(request: Request[Any, Any, Any], doors: Seams, name: FromPath[str]) -> Response[bytes]:
     """It ends what it does, and takes nothing new. Waits, at most `wait` seconds, until it is gone."""
     return await _changed(request, doors, StopBot(bot_id=bot_named(name)), gone=True)
 
 
 @post("/bots/{name:str}/start", status_code=200, says=_change("Start a bot"))
-async def start_bot(request: Request[Any, Any, Any], doors: Seams, name: str) -> Response[bytes]:
+async def start_bot(request: Request[Any, Any, Any], doors: Seams, name: FromPath[str]) -> Response[bytes]:
     """A stopped or broken bot runs again, as it was launched. Waits until it is up."""
     return await _changed(request, doors, StartBot(bot_id=bot_named(name)), gone=False)
 
 
 @post("/bots/{name:str}/restart", status_code=200, says=_change("Restart a bot"))
-async def restart_bot(request: Request[Any, Any, Any], doors: Seams, name: str) -> Response[bytes]:
+async def restart_bot(request: Request[Any, Any, Any], doors: Seams, name: FromPath[str]) -> Response[bytes]:
     """A new process for it; what it holds is given elsewhere. Waits until it is up."""
     return await _changed(request, doors, RestartBot(bot_id=bot_named(name)), gone=False)
 
 
 @delete("/bots/{name:str}", status_code=200, says=_change("Retire a bot"))
-async def retire_bot(request: Request[Any, Any, Any], doors: Seams, name: str) -> Response[bytes]:
+async def retire_bot(request: Request[Any, Any, Any], doors: Seams, name: FromPath[str]) -> Response[bytes]:
     """Gone for good: its broker user is revoked, its history stays. Waits until its process is gone."""
     return await _changed(request, doors, RetireBot(bot_id=bot_named(name)), gone=True)
 

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from litestar import Response, get
+from litestar.params import FromPath
 from litestar.response import Stream
 
 from services.orchestrator.api.tasks import READ
@@ -26,7 +27,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
         answers={200: Says(meaning="Its bytes.", media_type=OCTETS)},
     ),
 )
-async def get_file(doors: Seams, sha256: str) -> Response[bytes] | Stream:
+async def get_file(doors: Seams, sha256: FromPath[str]) -> Response[bytes] | Stream:
     """The bytes with this SHA-256."""
     if not _SHA256.fullmatch(sha256):
         raise NotFound("file_not_found", "there is no such file")

@@ -5,6 +5,7 @@ from hashlib import sha256
 from typing import Annotated, Final, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from shared.contracts.orchestrator.facts import BotSpec, RestartPolicy, RetryPolicy
 from shared.contracts.words import (
@@ -40,7 +41,7 @@ Word = Annotated[str, msgspec.Meta(min_length=1, max_length=1_000, pattern=r"^[^
 Variable = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}(?!\n)$")]
 Path = Annotated[str, msgspec.Meta(min_length=1, max_length=4_000, pattern=r"^[^\x00]*$")]
 Key = Annotated[str, msgspec.Meta(pattern=r"^[!-~]{1,200}(?!\n)$")]
-Cursor = Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
+Cursor = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,18}(?!\n)$")]
 Limit = Annotated[int, msgspec.Meta(ge=1, le=PAGE_MAX)]
 Wait = Annotated[float, msgspec.Meta(ge=0, le=WAIT_MAX_S, description="Seconds.")]
 
@@ -175,11 +176,11 @@ class Waited(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class TasksAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which tasks."""
 
-    state: TaskState | None = None
-    type: TaskType | None = None
-    bot: Name | None = None
-    priority: Priority | None = None
-    cursor: Cursor | None = None
+    state: TaskState | UnsetType = UNSET
+    type: TaskType | UnsetType = UNSET
+    bot: Name | UnsetType = UNSET
+    priority: Priority | UnsetType = UNSET
+    cursor: Cursor | UnsetType = UNSET
     limit: Limit = 50
 
 
@@ -187,15 +188,15 @@ class BotsAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Which bots; those that are gone only when asked for."""
 
     retired: bool = False
-    pool: Name | None = None
-    cursor: Cursor | None = None
+    pool: Name | UnsetType = UNSET
+    cursor: Name | UnsetType = UNSET
     limit: Limit = PAGE_MAX
 
 
 class HistoryAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which part of a history."""
 
-    cursor: Cursor | None = None
+    cursor: Cursor | UnsetType = UNSET
     limit: Limit = 50
 
 

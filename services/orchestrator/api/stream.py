@@ -4,6 +4,7 @@ import asyncio
 from typing import Any, Final, NoReturn
 
 from litestar import Request, Response, get
+from litestar.params import FromPath
 
 from services.orchestrator.api.looking import ENDED, WAIT_AT_ONCE_S, found, task_named
 from services.orchestrator.api.tasks import PENDING, READ
@@ -37,7 +38,9 @@ CATCH_UP_S: Final = (
         },
     ),
 )
-async def stream_task(request: Request[Any, Any, Any], doors: Seams, task_id: str) -> Response[bytes]:
+async def stream_task(
+    request: Request[Any, Any, Any], doors: Seams, task_id: FromPath[str]
+) -> Response[bytes]:
     """The ids of chunks are sequences: `Last-Event-ID` goes on behind one. The whole result is in `end`."""
     wanted = task_named(task_id)
     after = last_event_id(request)

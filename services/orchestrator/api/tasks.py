@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from litestar import Request, Response, get, post
+from litestar.params import FromPath
 
 from services.orchestrator.api.looking import found, on_its_way, task_after, task_named
 from services.orchestrator.api.requests import CancelAsked, NewTask, Receipt, TasksAsked, Waited
@@ -25,7 +26,7 @@ from shared.runtime.answers import REPLAYED, Pending, document, pending, settled
 from shared.runtime.bodies import Body
 from shared.runtime.doors import Doors, Seams, principal_of
 from shared.runtime.openapi import AT_LEAST, IDEMPOTENCY_KEY, PREFER, Operation, Says
-from shared.runtime.parameters import Parameters, at_least, idempotency_key, wants_minimal
+from shared.runtime.parameters import Parameters, at_least, given, idempotency_key, wants_minimal
 
 READ: Final = "tasks:read"
 WRITE: Final = "tasks:write"
@@ -105,11 +106,11 @@ async def list_tasks(request: Request[Any, Any, Any], doors: Seams) -> Response[
     asked = TASKS_ASKED.read(request)
     page = await doors.ask(
         ListTasks(
-            state=asked.state,
-            type=asked.type,
-            bot=None if asked.bot is None else BotId(asked.bot),
-            priority=asked.priority,
-            cursor=asked.cursor,
+            state=given(asked.state),
+            type=given(asked.type),
+            bot=BotId(asked.bot) if asked.bot else None,
+            priority=given(asked.priority),
+            cursor=given(asked.cursor),
             limit=asked.limit,
             at_least=at_least(request),
         )
@@ -128,7 +129,7 @@ async def list_tasks(request: Request[Any, Any, Any], doors: Seams) -> Response[
         problems=(409,),
     ),
 )
-async def show_task(request: Request[Any, Any, Any], doors: Seams, task_id: str) -> Response[bytes]:
+async def show_task(request: Request[Any, Any, Any], doors: Seams, task_id: FromPath[str]) -> Response[bytes]:
     """With `wait`, when it has ended or stands still, or as it is when the wait is over."""
     wanted = task_named(task_id)
     wait_s = WAITED.read(request).wait
@@ -147,7 +148,7 @@ async def show_task(request: Request[Any, Any, Any], doors: Seams, task_id: str)
         answers={200: Says(meaning="Every fact of it, in order.", form=Timeline), 202: PENDING},
     ),
 )
-async def show_timeline(doors: Seams, task_id: str) -> Response[bytes]:
+async def show_timeline(doors: Seams, task_id: FromPath[str]) -> Response[bytes]:
     """Each fact with its actor, its cause, and the time since the one before it."""
     wanted = task_named(task_id)
     timeline = await found(doors, GetTimeline(task_id=wanted), "task", wanted)
@@ -162,7 +163,7 @@ async def show_timeline(doors: Seams, task_id: str) -> Response[bytes]:
         answers={200: Says(meaning="What it waits for.", form=Why), 202: PENDING},
     ),
 )
-async def show_why(doors: Seams, task_id: str) -> Response[bytes]:
+async def show_why(doors: Seams, task_id: FromPath[str]) -> Response[bytes]:
     """In a sentence, and bot by bot."""
     wanted = task_named(task_id)
     why = await found(doors, GetWhy(task_id=wanted), "task", wanted)
@@ -180,7 +181,9 @@ async def show_why(doors: Seams, task_id: str) -> Response[bytes]:
         problems=(409,),
     ),
 )
-async def cancel_task(request: Request[Any, Any, Any], doors: Seams, task_id: str) -> Response[bytes]:
+async def cancel_task(
+    request: Request[Any, Any, Any], doors: Seams, task_id: FromPath[str]
+) -> Response[bytes]:
     """Also while a bot works on it: the bot is told to stop."""
     wanted = task_named(task_id)
     asked = await CANCEL_ASKED.read(request)
@@ -197,7 +200,9 @@ async def cancel_task(request: Request[Any, Any, Any], doors: Seams, task_id: st
         problems=(409,),
     ),
 )
-async def resume_task(request: Request[Any, Any, Any], doors: Seams, task_id: str) -> Response[bytes]:
+async def resume_task(
+    request: Request[Any, Any, Any], doors: Seams, task_id: FromPath[str]
+) -> Response[bytes]:
     """A person looked at it, and it may run again."""
     wanted = task_named(task_id)
     return await _change(request, doors, wanted, ResumeTask(task_id=wanted))
