@@ -26,7 +26,7 @@ from services.orchestrator.decider.bot_state import (
 from services.orchestrator.decider.task_state import Blocked, Ended, Held, Task, Unknown, Waiting
 from services.orchestrator.hosting import after_bot, outstanding_bots
 from services.orchestrator.hosts import is_external
-from services.orchestrator.liveness import Lease
+from services.orchestrator.liveness import Lease, Liveness
 from services.orchestrator.placement import Choice
 from services.orchestrator.scene import Moment, Scene
 from services.orchestrator.steps import Decide, Dispatch, Step, Tell
@@ -38,6 +38,15 @@ TIMEOUT_GRACE: Final = timedelta(seconds=10)
 """A bot ends an attempt at its time-out by itself; so much later it is taken for lost."""
 
 
+def note_leases(liveness: Liveness, change: TaskChange) -> None:
+    """Watch the attempt that began, and no longer the one that is over."""
+    before, now = _token(change.before), _token(change.after)
+    if before is not None and before != now:
+        liveness.drop(before)
+    if isinstance(change.after, Held):
+        liveness.hold(change.after.token, change.task_id, change.after.bot_id)
+
+
 def after(scene: Scene, change: Change, moment: Moment) -> list[Step]:
     """What follows from one change, if it is ours."""
     board = scene.board
@@ -46,8 +55,14 @@ def after(scene: Scene, change: Change, moment: Moment) -> list[Step]:
         steps: list[Step] = []
         if isinstance(change.before, Held) and (cancel := _cancelled(change)) is not None:
             steps.append(cancel)
-        if isinstance(change.after, Held) and entry is not None and entry.partition in board.owned:
-            steps.append(_dispatch(change.task_id, entry, change.after))
+        held = change.after if isinstance(change.after, Held) else None
+        if (
+            held is not None
+            and held.token != _token(change.before)
+            and entry is not None
+            and _ours(board, entry)
+        ):
+            steps.append(_dispatch(change.task_id, entry, held))
         return steps
     steps = after_bot(scene, change, moment)
     for task_id in list(board.held.get(change.bot_id, ())):
@@ -118,7 +133,7 @@ def is_its_process(spec: BotSpec, generation: int, heartbeat: Heartbeat) -> bool
 
 def _held_task(scene: Scene, task_id: TaskId, moment: Moment) -> list[Step]:
     entry = scene.board.tasks.get(task_id)
-    if entry is None or entry.partition not in scene.board.owned:
+    if entry is None or not _ours(scene.board, entry):
         return []
     task = entry.state
     lease = scene.liveness.leases.get(task.token) if isinstance(task, Held) else None
@@ -191,6 +206,14 @@ def _dispatch(task_id: TaskId, entry: TaskEntry, task: Held) -> Dispatch:
         deadline=order.deadline,
     )
     return Dispatch(task.bot_id, assignment)
+
+
+def _ours(board: Board, entry: TaskEntry) -> bool:
+    return entry.partition in board.owned
+
+
+def _token(task: Task) -> int | None:
+    return task.token if isinstance(task, Held) else None
 
 
 def _cancelled(change: TaskChange) -> Tell | None:

@@ -12,7 +12,7 @@ from services.orchestrator.board import BotChange, Change, TaskChange
 from services.orchestrator.classify import classify
 from services.orchestrator.commands import AssignTask, PlaceTask, TaskWish
 from services.orchestrator.decider.bot_state import NoBot, Retired, Starting
-from services.orchestrator.decider.task_state import Held, Task, Unknown, Waiting
+from services.orchestrator.decider.task_state import Task, Unknown, Waiting
 from services.orchestrator.facts import BotEvent, TaskEvent
 from services.orchestrator.scene import Moment, Scene
 from services.orchestrator.steps import Step, key_of
@@ -199,16 +199,12 @@ class Orchestrator:
     def _changed(self, change: Change | None) -> None:
         if change is None:
             return
-        liveness = self._scene.liveness
         match change:
             case TaskChange():
-                if isinstance(change.before, Held):
-                    liveness.drop(change.before.token)
-                if isinstance(change.after, Held):
-                    liveness.hold(change.after.token, change.task_id, change.after.bot_id)
+                reactions.note_leases(self._scene.liveness, change)
             case BotChange():
                 if isinstance(change.after, Starting | Retired):
-                    liveness.forget(change.bot_id)
+                    self._scene.liveness.forget(change.bot_id)
                     self._scene.hosts.forget(change.bot_id, change.after.generation)
             case _:
                 assert_never(change)

@@ -4,10 +4,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from services.orchestrator.board import Board, BotChange, Change, TaskChange
-from services.orchestrator.decider.task_state import Held
 from services.orchestrator.hosts import Hosts
 from services.orchestrator.liveness import Liveness
 from services.orchestrator.placement import Placement
+from services.orchestrator.reactions import note_leases
 from services.orchestrator.scene import Moment, Scene
 from shared.contracts.config import Config
 from shared.contracts.orchestrator.facts import BotSpec
@@ -62,10 +62,7 @@ class Stage:
         change = followed(recorded)
         assert change is not None
         if isinstance(change, TaskChange):
-            if isinstance(change.before, Held):
-                self.liveness.drop(change.before.token)
-            if isinstance(change.after, Held):
-                self.liveness.hold(change.after.token, change.task_id, change.after.bot_id)
+            note_leases(self.liveness, change)
         return change
 
     def up(self, bot_id: str, spec: BotSpec = ECHO) -> BotChange:
