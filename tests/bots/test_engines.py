@@ -76,7 +76,7 @@ engines = pytest.mark.parametrize("kind", ["echo", "shell", "command"])
 
 async def until(true: Callable[[], bool], within_s: float = 10.0) -> None:
     async with asyncio.timeout(within_s):
-        while not true():  # noqa: ASYNC110  a program's output comes when it comes
+        while not true():
             await asyncio.sleep(0.005)
 
 

@@ -95,7 +95,7 @@ def alive(pid: int) -> bool:
 
 async def until(true: Callable[[], bool], within_s: float = 10.0) -> None:
     async with asyncio.timeout(within_s):
-        while not true():  # noqa: ASYNC110  processes and files tell nobody
+        while not true():
             await asyncio.sleep(0.01)
 
 

@@ -208,7 +208,7 @@ async def test_a_report_survives_a_restart_of_the_broker(stage: Stage) -> None:
 
     stage.broker.kill()
     async with asyncio.timeout(10):
-        while stage.engine.running:  # noqa: ASYNC110  the engine ends while nobody can be told
+        while stage.engine.running:
             await asyncio.sleep(0.01)
     stage.broker.restart()
 
