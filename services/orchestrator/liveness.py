@@ -140,11 +140,15 @@ class Liveness:
             lease.first_named = lease.first_named or now
             lease.last_named = now
 
-    def untaken(self, lease: Lease, now: float, within_s: float) -> bool:
-        """Whether the bot, though heard, has not named it in time."""
-        if lease.dispatched_at is None or lease.first_named is not None:
+    def untaken(self, lease: Lease, within_s: float) -> bool:
+        """Whether the bot, heard when it should have taken it, does not name it.
+
+        While it is not heard it may have taken it and be cut off: then it must be given the time to stop itself.
+        """
+        beat = self._beats.get(lease.bot_id)
+        if beat is None or lease.dispatched_at is None or lease.first_named is not None:
             return False
-        return now - max(lease.dispatched_at, self.since) > within_s
+        return beat.at - max(lease.dispatched_at, self.since) > within_s
 
     def vanished(self, lease: Lease, now: float) -> bool:
         """Whether the bot, though heard, has long stopped naming it."""

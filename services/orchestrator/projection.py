@@ -20,7 +20,6 @@ from shared.contracts.orchestrator.facts import (
     BotStopped,
     BotStopRequested,
     BotWentSilent,
-    Output,
     TaskAssigned,
     TaskBlocked,
     TaskCancelled,
@@ -134,7 +133,7 @@ def _after(doc: TaskDoc, fact: TaskEvent, commit: Recorded[TaskEvent]) -> TaskDo
                 state="retrying",
                 retry_at=fact.retry_at,
                 error=fact.error,
-                output=fact.output if fact.output != Output() else doc.output,
+                output=fact.output,
                 usage=_sum(doc.usage, fact.usage),
             )
         case AttemptLost():

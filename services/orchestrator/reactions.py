@@ -157,7 +157,7 @@ def _about_attempt(scene: Scene, task: Held, lease: Lease, moment: Moment) -> Ow
     if moment.utc > task.assigned_at + timedelta(seconds=task.order.timeout_s) + TIMEOUT_GRACE:
         return LoseAttempt(task_id=task_id, token=token, reason="timed_out")
     if (
-        scene.liveness.untaken(lease, moment.mono, moment.config.assignment_taken_within_s)
+        scene.liveness.untaken(lease, moment.config.assignment_taken_within_s)
         and not task.started
     ):
         return WithdrawAssignment(task_id=task_id, token=token, reason="not_taken")

@@ -15,7 +15,6 @@ from services.orchestrator.steps import ClearBot, Decide, StartProcess, Step, St
 from shared.contracts.naming import partition_of
 from shared.contracts.orchestrator.facts import BotSpec, BotStopped
 from shared.contracts.orchestrator.protocol import Drain, Heartbeat
-from shared.contracts.words import BotId
 from tests.services.orchestrator.builders import (
     ALPHA,
     ECHO,
@@ -229,4 +228,3 @@ def test_a_bot_that_others_run_lives_by_its_heartbeats_alone() -> None:
 
 def test_without_any_host_a_bot_that_others_run_is_asked_for_at_the_local_one() -> None:
     assert Stage().scene.hosts.home(EXTERNAL) == "local"
-    assert BotId("alpha") == ALPHA

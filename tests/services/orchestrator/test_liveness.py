@@ -56,13 +56,23 @@ def test_a_take_over_begins_every_count_again() -> None:
     assert not stage.liveness.is_silent(ALPHA, stage.mono)
 
 
-def test_an_assignment_that_is_not_named_in_time_was_not_taken() -> None:
+def test_an_assignment_that_a_bot_does_not_name_in_time_was_not_taken() -> None:
     stage = Stage()
     held(stage)
     stage.later(1.5)
-    assert not stage.liveness.untaken(stage.liveness.leases[TOKEN], stage.mono, 2.0)
+    stage.beat("alpha")
+    assert not stage.liveness.untaken(stage.liveness.leases[TOKEN], 2.0)
     stage.later(1)
-    assert stage.liveness.untaken(stage.liveness.leases[TOKEN], stage.mono, 2.0)
+    stage.beat("alpha")
+    assert stage.liveness.untaken(stage.liveness.leases[TOKEN], 2.0)
+
+
+def test_a_bot_that_is_cut_off_may_have_taken_it() -> None:
+    stage = Stage()
+    held(stage)
+    stage.beat("alpha")
+    stage.later(4.9)
+    assert not stage.liveness.untaken(stage.liveness.leases[TOKEN], 2.0)
 
 
 def test_an_assignment_that_was_named_is_taken() -> None:
@@ -70,7 +80,7 @@ def test_an_assignment_that_was_named_is_taken() -> None:
     held(stage)
     stage.beat("alpha", TOKEN)
     stage.later(10)
-    assert not stage.liveness.untaken(stage.liveness.leases[TOKEN], stage.mono, 2.0)
+    assert not stage.liveness.untaken(stage.liveness.leases[TOKEN], 2.0)
 
 
 def test_another_bot_that_names_the_token_does_not_count() -> None:

@@ -1,6 +1,5 @@
 """What is outstanding about tasks."""
 
-
 from services.orchestrator import reactions
 from services.orchestrator.commands import (
     AssignTask,
@@ -112,6 +111,8 @@ def test_an_assignment_not_taken_in_time_is_withdrawn() -> None:
     stage.beat("alpha")
     assert passed(stage) == []
     stage.later(0.1)
+    assert passed(stage) == []
+    stage.beat("alpha")
     assert passed(stage) == [WithdrawAssignment(task_id=T1, token=TOKEN, reason="not_taken")]
 
 
