@@ -5,6 +5,7 @@ log, is deleted and built again.
 """
 
 import asyncio
+import contextlib
 import logging
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
@@ -17,7 +18,9 @@ from shared.kernel.messages import Recorded
 
 T = TypeVar("T")
 
-WRITE_EVERY_S: Final = 0.05
+WRITE_EVERY_S: Final = (
+    0.25  # a row that changes several times in it is written once; a reader need not wait so long
+)
 AGAIN_AFTER_S: Final = 1.0
 _META = (
     "CREATE TABLE IF NOT EXISTS _view (name TEXT PRIMARY KEY, log TEXT NOT NULL, position INTEGER NOT NULL)"
@@ -45,7 +48,7 @@ class Rows(Protocol):
 
 
 class Table:
-    """One SQLite file that a service reads its lists from. Writes are behind by WRITE_EVERY_S at the most."""
+    """One SQLite file that a service reads its lists from. It is written behind, but never read behind."""
 
     def __init__(
         self, path: Path, *, version: int, schema: Sequence[str], aggregates: Collection[str], rows: Rows
@@ -61,6 +64,7 @@ class Table:
         self._read_thread = ThreadPoolExecutor(1, f"{path.stem}-read")
         self._waiting: list[Recorded[Any]] = []
         self._due = asyncio.Event()
+        self._asked = asyncio.Event()
         self._written = asyncio.Condition()
         self._taken = 0
         self._position = 0
@@ -100,7 +104,13 @@ class Table:
                 await asyncio.sleep(AGAIN_AFTER_S)
             else:
                 self.problem = ""
-                await asyncio.sleep(WRITE_EVERY_S)
+                await self._until_next()
+
+    async def _until_next(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(WRITE_EVERY_S):
+                await self._asked.wait()
+        self._asked.clear()
 
     async def write(self) -> None:
         """Write what is waiting now; what could not be written waits on."""
@@ -120,6 +130,7 @@ class Table:
         """Rows of a query, as of everything taken in until now."""
         wanted = self._taken
         if self._position < wanted:
+            self._asked.set()
             async with self._written:
                 await self._written.wait_for(lambda: self._position >= wanted)
         return await asyncio.get_running_loop().run_in_executor(
