@@ -12,7 +12,7 @@ from cli import screen
 from cli.client import Client, decode
 from cli.documents import exit_of, outcome
 from cli.failure import Exit, Failure
-from cli.problem import from_document
+from cli.problem import from_problem
 from cli.session import Session
 from cli.waiting import Seen, decided
 from shared.contracts.words import BATCH_BYTES_MAX, BATCH_LINES_MAX
@@ -29,12 +29,12 @@ class LineOutcome(msgspec.Struct, frozen=True, kw_only=True):
     status: int
     id: str | None = None
     replayed: bool = False
-    problem: msgspec.Raw | None = None
+    problem: dict[str, Any] | None = None
 
     @property
     def failure(self) -> Failure | None:
         """Why it was not taken."""
-        return None if self.problem is None else from_document(bytes(self.problem), self.status)
+        return None if self.problem is None else from_problem(self.problem, self.status)
 
 
 class _Outcomes(msgspec.Struct, frozen=True, kw_only=True):

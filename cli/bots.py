@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, assert_never
+from typing import Any, Final, assert_never
 
 import click
 import httpx
@@ -15,7 +15,7 @@ from cli.documents import bot_fields
 from cli.failure import Exit, Failure
 from cli.listing import fetch
 from cli.main import Nouns
-from cli.problem import from_document
+from cli.problem import from_problem
 from cli.session import Session, talking
 from shared.contracts.orchestrator.facts import BotSpec
 from shared.contracts.orchestrator.queries import BotDoc, HistoryEntry
@@ -81,8 +81,10 @@ class _Types(click.ParamType[tuple[TaskType, ...]]):
     name = "types"
 
     def convert(
-        self, value: str, param: click.Parameter | None, ctx: click.Context | None
+        self, value: str | tuple[TaskType, ...], param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[TaskType, ...]:
+        if isinstance(value, tuple):
+            return value
         try:
             return tuple(TaskType(word.strip()) for word in value.split(",") if word.strip())
         except ValueError as error:
@@ -158,19 +160,19 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     status: int
     bot: BotDoc | None = None
-    problem: msgspec.Raw | None = None
+    problem: dict[str, Any] | None = None
 
     @property
     def exit(self) -> Exit:
         """As if it had been launched alone."""
         if self.problem is not None:
-            return Exit(from_document(bytes(self.problem), self.status).exit_code)
+            return Exit(from_problem(self.problem, self.status).exit_code)
         return Exit.STILL_RUNNING if self.status == ACCEPTED else Exit.OK
 
     def told(self) -> str:
         """A line."""
         if self.problem is not None:
-            return f"{self.name}  {screen.safe(from_document(bytes(self.problem), self.status).what)}"
+            return f"{self.name}  {screen.safe(from_problem(self.problem, self.status).what)}"
         if self.bot is None:
             return f"{self.name}  stored; `hive bots show {self.name}` tells when it is decided"
         pid = f"  pid {self.bot.pid}" if self.bot.pid is not None else ""

@@ -11,6 +11,7 @@ from shared.contracts.orchestrator.queries import Attempt, BotDoc, TaskDoc
 ENDED: Final = frozenset({"completed", "failed", "cancelled", "expired"})
 STANDING: Final = frozenset({"blocked"})
 """Not ended, and nothing more happens until a person says so."""
+_PREPOSITIONS: Final = {"assigned": "to", "running": "on", "retrying": "after", "queued": "after"}
 
 
 def exit_of(task: TaskDoc) -> Exit:
@@ -29,7 +30,7 @@ def outcome(task: TaskDoc) -> str:
     """A task's present in one line: `completed by alpha in 12 ms`."""
     told = screen.coloured(task.state)
     if task.bot is not None:
-        told += f" by {task.bot}"
+        told += f" {_PREPOSITIONS.get(task.state, 'by')} {task.bot}"
     if (seconds := took_s(task)) is not None:
         told += f" in {screen.duration(seconds)}"
     if task.state != "completed" and len(task.attempts) > 1:

@@ -8,7 +8,7 @@ import msgspec
 
 from cli.client import Client
 from cli.failure import Exit, Failure
-from cli.problem import from_document
+from cli.problem import from_problem, read
 
 RESUMES_MAX: Final = 20
 
@@ -52,7 +52,7 @@ def follow(client: Client, path: str) -> Iterator[Event]:
                 for event in parse(answer.iter_lines()):
                     last_id = event.id or last_id
                     if event.name == "problem":
-                        raise from_document(event.data.encode())
+                        raise from_problem(read(event.data.encode()))
                     if event.name == "moved":
                         break
                     yield event

@@ -17,7 +17,7 @@ from cli.plan import Plan
 from cli.processes import Processes
 from cli.supervisor import Supervisor
 from shared.runtime import clock, private
-from shared.runtime.credentials import Authority, CredentialsError, create_authority
+from shared.runtime.credentials import AUTHORITY_FILE, Authority, CredentialsError, create_authority
 from shared.runtime.ids import short_token
 from shared.runtime.zygote import Zygote
 
@@ -91,7 +91,7 @@ def _run(plan: Plan, data: DataDir, zygote: Zygote, *, as_json: bool, starter: S
     with ports.listen(plan.port) as http:
         if plan.port is None and ports.port_of(http) != ports.HTTP_PORT:
             say(f"port {ports.HTTP_PORT} is taken: the API is at {ports.port_of(http)}")
-        authority = None if plan.nats_url else _authority(plan)
+        authority = _authority(plan)
         processes = Processes(plan, zygote, make_zygote=lambda: _zygote(data), http=http, say=say)
 
         async def on_ready(running: Running) -> None:
@@ -133,7 +133,10 @@ def _first(plan: Plan, data: DataDir, port: int) -> Running:
     )
 
 
-def _authority(plan: Plan) -> Authority:
+def _authority(plan: Plan) -> Authority | None:
+    """The keys of the broker's accounts: ours; of another's broker only if its folder has them."""
+    if plan.nats_url is not None and not (plan.keys / AUTHORITY_FILE).exists():
+        return None
     try:
         return create_authority(plan.keys)
     except CredentialsError as error:

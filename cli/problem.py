@@ -49,12 +49,13 @@ _EXITS: Final[dict[int, Exit]] = {
 def from_answer(answer: httpx.Response) -> Failure:
     """What an answer of 400 or more means to the person who typed."""
     retry_after = answer.headers.get("Retry-After", "")
-    return from_document(answer.content, answer.status_code, answer.reason_phrase, retry_after)
+    return from_problem(read(answer.content), answer.status_code, answer.reason_phrase, retry_after)
 
 
-def from_document(body: bytes, status: int = 0, phrase: str = "", retry_after: str = "") -> Failure:
+def from_problem(
+    problem: dict[str, Any], status: int = 0, phrase: str = "", retry_after: str = ""
+) -> Failure:
     """The same from the document alone, which says its status itself."""
-    problem = _decoded(body)
     told = problem.get("status")
     status = told if isinstance(told, int) and not status else status
     title = _text(problem.get("title")) or phrase or f"HTTP {status}"
@@ -70,7 +71,8 @@ def from_document(body: bytes, status: int = 0, phrase: str = "", retry_after: s
     return Failure(what, exit_code=exit_code, code=code, why=why, todo=todo, problem=problem or None)
 
 
-def _decoded(body: bytes) -> dict[str, Any]:
+def read(body: bytes) -> dict[str, Any]:
+    """The document; the beginning of whatever else came."""
     try:
         return msgspec.json.decode(body, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError):

@@ -7,10 +7,10 @@ import click
 
 from cli import batch, screen
 from cli.documents import exit_of, outcome
-from cli.duration import DURATION, moment
 from cli.failure import Exit, Failure
 from cli.session import Session, talking
 from cli.waiting import Seen, decided, until_over
+from cli.words import DURATION, moment, one_of
 from shared.contracts.words import INPUT_BYTES_MAX, Priority, SideEffects, TaskType
 from shared.runtime import clock
 
@@ -36,15 +36,15 @@ class _Wait(click.ParamType[float]):
 @click.command(cls=_Submit)
 @talking
 @click.argument("content", metavar="TEXT|-", required=False)
-@click.option("--type", "task_type", type=click.Choice([*TaskType]), help="Default: told from the text.")
-@click.option("--priority", type=click.Choice([*Priority]), default=Priority.P2, show_default=True)
+@click.option("--type", "task_type", type=one_of(TaskType), help="Default: told from the text.")
+@click.option("--priority", type=one_of(Priority), default="P2", show_default=True)
 @click.option("--engine", help="Only a bot with this engine.")
 @click.option("--bot", help="Only this bot.")
 @click.option("--pool", help="Only a bot of this pool.")
 @click.option("--timeout", type=DURATION, help="Longest time of one attempt: 60s, 5m.")
 @click.option("--deadline", metavar="MOMENT", help="RFC 3339, or a length of time from now: 2h.")
 @click.option("--attempts", type=click.IntRange(1, 20), help="How often it is tried at most.")
-@click.option("--side-effects", type=click.Choice([*SideEffects]), help="What running it twice would mean.")
+@click.option("--side-effects", type=one_of(SideEffects), help="What running it twice would mean.")
 @click.option(
     "--input", "input_file", type=click.File("rb"), help="A file (UTF-8) the bot gets beside the text."
 )

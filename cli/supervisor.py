@@ -15,16 +15,16 @@ from cli.failure import Exit, Failure
 from cli.plan import Plan
 from cli.processes import Processes
 from shared.kernel.errors import Unavailable
-from shared.runtime import topology
+from shared.runtime import revocation, topology
 from shared.runtime.broker import BrokerError
 from shared.runtime.connection import BrokerRefused, Connection, connect
-from shared.runtime.credentials import Authority
+from shared.runtime.credentials import Authority, CredentialsError
+from shared.runtime.permissions import OPS, SYSTEM_SENDER
 from shared.runtime.settings import Settings
 
 if TYPE_CHECKING:
     from bots.sandbox import SandboxReport
 
-OPS: Final = "ops"
 SERVICES: Final = ("gateway", "orchestrator")
 
 
@@ -52,6 +52,7 @@ class Supervisor:
         self._signals = 0
         self._failure: Failure | None = None
         self._broker: Broker | None = None
+        self._connections: list[Connection] = []
         self._ready = False
 
     async def run(self) -> None:
@@ -88,7 +89,8 @@ class Supervisor:
             ops = await self._connect(nats_url, OPS)
             await topology.ensure(ops, services=SERVICES)
             await self._processes.start(nats_url, tasks, self.write_running)
-        except (BrokerError, BrokerRefused, Unavailable, topology.Drift) as error:
+            await self._serve_revocations(ops, nats_url)
+        except (BrokerError, BrokerRefused, CredentialsError, Unavailable, topology.Drift) as error:
             self._fail(error)
             return
         await self._processes.until_ready()
@@ -115,7 +117,15 @@ class Supervisor:
             nats_url=nats_url,
             creds=self._plan.creds(sender),
         )
-        return await connect(settings)
+        connection = await connect(settings)
+        self._connections.append(connection)
+        return connection
+
+    async def _serve_revocations(self, ops: Connection, nats_url: str) -> None:
+        """Who holds the account's key cuts off the users of retired bots."""
+        if self._authority is not None:
+            system = await self._connect(nats_url, SYSTEM_SENDER)
+            await revocation.serve_revocations(ops, system, self._authority)
 
     def _fail(self, error: Exception) -> None:
         drift = isinstance(error, topology.Drift)
@@ -132,6 +142,8 @@ class Supervisor:
         """No new work, what runs comes to its end and is recorded, then the broker."""
         await self._processes.stop()
         self._processes.close()
+        for connection in self._connections:
+            await connection.close(drain=False)
         if self._broker is not None:
             self._say("stopping nats-server …")
             await self._broker.stop()

@@ -8,6 +8,7 @@ from cli import screen
 from cli.documents import took_s
 from cli.listing import fetch
 from cli.session import Session, talking
+from cli.words import one_of
 from shared.contracts.orchestrator.queries import TaskDoc
 from shared.contracts.words import Priority, TaskType
 
@@ -28,9 +29,9 @@ COLUMNS: Final = ("id", "state", "type", "priority", "bot", "took", "content")
 @click.command()
 @talking
 @click.option("--state", type=click.Choice(STATES), help="Only those in this state.")
-@click.option("--type", "task_type", type=click.Choice([*TaskType]), help="Only those of this type.")
+@click.option("--type", "task_type", type=one_of(TaskType), help="Only those of this type.")
 @click.option("--bot", help="Only those this bot has or had last.")
-@click.option("--priority", type=click.Choice([*Priority]), help="Only those of this priority.")
+@click.option("--priority", type=one_of(Priority), help="Only those of this priority.")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True)
 @click.option("--cursor", help="Go on where a list ended: its `next_cursor`.")
 def tasks(

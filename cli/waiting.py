@@ -4,17 +4,19 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
+import click
 import httpx
 
 from cli import screen
 from cli.client import Client, decode
 from cli.documents import ENDED, STANDING
 from cli.failure import Exit, Failure
-from shared.contracts.orchestrator.queries import TaskDoc
+from shared.contracts.orchestrator.queries import TaskDoc, Why
 from shared.runtime import clock
 
 POLL_S: Final = 20.0  # of one request; the API grants at most 30
 SHOWN_AFTER_S: Final = 1.0  # what takes longer shows that it goes on
+EXPLAINED_AFTER_S: Final = 2.0  # and then what it waits for
 AGAIN_AFTER_S: Final = 0.5  # who is told 202 asks again
 DECIDED_WITHIN_S: Final = 30.0
 ACCEPTED: Final = 202
@@ -52,16 +54,18 @@ def decided(client: Client, answer: httpx.Response) -> Seen:
 
 
 def until_over(client: Client, task_id: str, wait_s: float, *, quiet: bool) -> Seen:
-    """The task when it has ended or stands still, or as it is after `wait_s`."""
+    """The task when it has ended or stands still, or as it is after `wait_s`. What takes long says why."""
     deadline = clock.monotonic() + wait_s
     seen = _poll(client, task_id, deadline, SHOWN_AFTER_S)
     if seen.over or clock.monotonic() >= deadline:
         return seen
     with screen.progress(f"waiting for {task_id}", None, quiet=quiet):
-        while clock.monotonic() < deadline:
+        seen = _poll(client, task_id, deadline, EXPLAINED_AFTER_S)
+        if seen.task.state == "queued" and not quiet:
+            why = decode(client.get(f"/v1/tasks/{task_id}/why"), Why)
+            click.echo(screen.safe(why.explanation), err=True)
+        while not seen.over and clock.monotonic() < deadline:
             seen = _poll(client, task_id, deadline, POLL_S)
-            if seen.over:
-                break
     return seen
 
 

@@ -1,7 +1,8 @@
-"""Lengths of time and moments, as people type them."""
+"""Lengths of time, moments and choices, as people type them."""
 
 import re
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Final
 
 import click
@@ -38,6 +39,11 @@ def moment(text: str, now: datetime) -> datetime:
     if at.tzinfo is None:
         raise click.BadParameter(f"{text!r} names no time zone: write {text}Z, or {text}+01:00.")
     return at
+
+
+def one_of(words: type[StrEnum]) -> click.Choice[str]:
+    """One of the words themselves, not of their names in Python."""
+    return click.Choice([word.value for word in words], case_sensitive=False)
 
 
 DURATION: Final = Duration()
