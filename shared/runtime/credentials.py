@@ -33,7 +33,10 @@ class CredentialsError(Exception):
 
 
 class _Secrets(msgspec.Struct, kw_only=True):
-    """What `authority.json` holds: every seed, and what was revoked (user's public key: Unix seconds)."""
+    """What `authority.json` holds.
+
+    `services`: the public keys of their users. `revocations`: a user's public key, and when, in Unix seconds.
+    """
 
     operator: str
     system: str
@@ -42,6 +45,7 @@ class _Secrets(msgspec.Struct, kw_only=True):
     made_at: int
     issued_at: int
     claims_digest: str = ""
+    services: list[str] = msgspec.field(default_factory=list)
     revocations: dict[str, int] = msgspec.field(default_factory=dict)
 
 
@@ -125,7 +129,10 @@ class Authority:
     def service_creds(self, sender: str) -> str:
         """A new user of the role of that name: `ops`, `gateway`, `svc-<service>`."""
         assert sender != BOT, "bots are made by a BotSigner"
-        return _mint(self._secrets.roles[sender], self.account_id, sender)[0]
+        creds, user = _mint(self._secrets.roles[sender], self.account_id, sender)
+        self._secrets.services.append(user)
+        self._save()
+        return creds
 
     def system_creds(self) -> str:
         """A new user of the system account."""
@@ -145,11 +152,15 @@ class Authority:
         return self._folder / SIGNER_FILE
 
     def note_revocation(self, user_public_key: str) -> str:
-        """The account's JWT in which the user is revoked: kept on disk first, to be pushed by the caller."""
+        """The account's JWT in which a bot's user is revoked: on disk already, to be pushed by the caller."""
+        if not signing.is_user(user_public_key) or user_public_key in self._secrets.services:
+            raise CredentialsError("only a bot's user can be revoked, by its public key")
+        if user_public_key in self._secrets.revocations:
+            return self.account_jwt
         now = int(clock.now().timestamp())
         oldest = now - int(BOT_USER_LIFETIME.total_seconds())
         kept = {key: at for key, at in self._secrets.revocations.items() if at > oldest}
-        if user_public_key not in kept and len(kept) >= REVOCATIONS_MAX:
+        if len(kept) >= REVOCATIONS_MAX:
             raise CredentialsError(
                 f"{REVOCATIONS_MAX} users were revoked within {BOT_USER_LIFETIME.days} days: "
                 "wait for the oldest to expire, or start a new hive"
@@ -181,6 +192,9 @@ class Authority:
             return
         self._secrets.claims_digest = digest
         self._secrets.issued_at = max(int(clock.now().timestamp()), self._secrets.issued_at + 1)
+        self._save()
+
+    def _save(self) -> None:
         private.write(self._folder / AUTHORITY_FILE, msgspec.json.encode(self._secrets).decode())
 
     def _add_missing(self) -> None:

@@ -107,7 +107,6 @@ def _service(service: str, aggregates: Subjects) -> Subjects:
         # These two vanish with the broker's process, so whoever misses them makes them again.
         f"$JS.API.STREAM.CREATE.{naming.LIVE}",
         f"$JS.API.STREAM.CREATE.{naming.bucket_stream(naming.SEATS_BUCKET)}",
-        f"$JS.API.STREAM.INFO.{naming.LIVE}",
     )
 
 
@@ -155,6 +154,7 @@ ROLES: Final[dict[str, Role]] = {
             naming.run_subject("*"),
             naming.control_subject("*"),
             naming.host_subject("*"),
+            f"$JS.API.STREAM.INFO.{naming.LIVE}",
             *_look_at(naming.DISPATCH),
             f"$JS.API.CONSUMER.CREATE.{naming.DISPATCH}.>",
             f"$JS.API.CONSUMER.DELETE.{naming.DISPATCH}.*",

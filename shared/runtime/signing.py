@@ -1,6 +1,7 @@
 """The keys and signed claims of the broker's operator mode: nkeys, and JWTs signed with them."""
 
 import base64
+import binascii
 import hashlib
 import secrets
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ _JSON = msgspec.json.Encoder(order="sorted")
 PREFIX_OPERATOR: int = nkeys.PREFIX_BYTE_OPERATOR
 PREFIX_ACCOUNT: int = nkeys.PREFIX_BYTE_ACCOUNT
 PREFIX_USER: int = nkeys.PREFIX_BYTE_USER
+PUBLIC_KEY_CHARS = 56
 
 
 def new_seed(prefix: int) -> str:
@@ -28,6 +30,17 @@ def public_key(seed: str) -> str:
     """The public key of a seed: it names operators, accounts and users."""
     key: bytes = _pair(seed).public_key
     return key.decode()
+
+
+def is_user(text: str) -> bool:
+    """Whether a text is a user's public key, with the right checksum."""
+    if len(text) != PUBLIC_KEY_CHARS or not text.isascii():
+        return False
+    try:
+        raw = base64.b32decode(text)
+    except binascii.Error:
+        return False
+    return raw[0] == PREFIX_USER and nkeys.crc16(raw[:-2]).to_bytes(2, "little") == raw[-2:]
 
 
 def sign(seed: str, *, subject: str, name: str, at: datetime, claims: Mapping[str, Any], **more: int) -> str:
