@@ -42,6 +42,9 @@ REPORT_COUNTS_AFTER: Final = timedelta(seconds=2)
 ORDER_AGAIN_AFTER_S: Final = 3.0
 """A host that took an order shows it in one of its next reports, one a second."""
 
+REPLACE_AGAIN_AFTER_S: Final = 0.5
+"""A process that is to take another's place is asked for so often until the other is gone."""
+
 HUNG_AFTER_S: Final = 15.0
 """A process that runs but has said nothing for so long is beyond hope."""
 
@@ -137,15 +140,19 @@ def _outstanding(scene: Scene, bot_id: BotId, moment: Moment) -> list[Step]:
 
 def _start(scene: Scene, bot_id: BotId, state: Starting, runs: int | None, mono: float) -> list[Step]:
     entry, host = scene.board.bots[bot_id], scene.hosts.home(state.spec)
+    start = StartProcess(bot_id, state.generation, state.spec, entry.cause, entry.line.version)
     if runs is not None and runs < state.generation:
-        return [StopProcess(bot_id, runs, host, RESTART_GRACE_S)]
+        # The next one starts when the old one is gone, which the host knows before its report shows it.
+        if scene.hosts.was_ordered(bot_id, state.generation, mono, REPLACE_AGAIN_AFTER_S):
+            return []
+        return [StopProcess(bot_id, runs, host, RESTART_GRACE_S), start]
     if runs == state.generation:
         return []
     # Nobody's report will ever show a bot that others run: one order that was taken is enough.
     within_s = math.inf if is_external(state.spec) else ORDER_AGAIN_AFTER_S
     if scene.hosts.was_ordered(bot_id, state.generation, mono, within_s):
         return []
-    return [StartProcess(bot_id, state.generation, state.spec, entry.cause, entry.line.version)]
+    return [start]
 
 
 def _why_dead(state: Up, report: Report, runs: int | None, quiet_s: float) -> str | None:

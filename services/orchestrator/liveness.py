@@ -143,7 +143,7 @@ class Liveness:
     def untaken(self, lease: Lease, within_s: float) -> bool:
         """Whether the bot, heard when it should have taken it, does not name it.
 
-        While it is not heard it may have taken it and be cut off: then it must be given the time to stop itself.
+        While it is not heard it may have taken it and be cut off: it needs the time to stop itself.
         """
         beat = self._beats.get(lease.bot_id)
         if beat is None or lease.dispatched_at is None or lease.first_named is not None:

@@ -77,9 +77,14 @@ def test_an_older_process_goes_before_the_next_starts() -> None:
     stage.up("alpha")
     stage.tell(restarted())
     stage.report(alpha=1)
-    assert outstanding(stage) == [StopProcess(ALPHA, 1, "local", hosting.RESTART_GRACE_S)]
-    stage.report()
-    assert kinds(stage) == [StartProcess]
+    stop, start = outstanding(stage)
+    assert stop == StopProcess(ALPHA, 1, "local", hosting.RESTART_GRACE_S)
+    assert isinstance(start, StartProcess)
+    assert start.generation == 2
+    stage.scene.hosts.ordered(ALPHA, 2, stage.mono)
+    assert outstanding(stage) == []
+    stage.later(0.6)
+    assert kinds(stage) == [StopProcess, StartProcess]
 
 
 def test_the_first_heartbeat_of_a_starting_bot_brings_it_up() -> None:

@@ -196,7 +196,7 @@ async def test_a_retired_bot_leaves_nothing(shop: Workshop) -> None:
         return b"BotCleared" in bytes(facts[0])
 
     await shop.until(cleared)
-    assert shop.street.orders[-1] == RetireOrder(bot_id=ALPHA, generation=1)
+    assert RetireOrder(bot_id=ALPHA, generation=1) in shop.street.orders
     assert ALPHA not in shop.street.queues
 
 
