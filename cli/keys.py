@@ -7,10 +7,10 @@ import msgspec
 
 from cli import screen
 from cli.client import decode
-from cli.duration import moment
 from cli.listing import fetch
 from cli.main import Nouns
 from cli.session import Session, talking
+from cli.words import moment
 from shared.contracts.gateway import KeyDoc
 from shared.runtime import clock
 
