@@ -1,6 +1,7 @@
 """What one pull consumer delivers to one inbox: requests, credit, heartbeats, and what can go wrong."""
 
 import asyncio
+import contextlib
 import logging
 from enum import Enum
 from typing import Final, NamedTuple
@@ -8,6 +9,7 @@ from typing import Final, NamedTuple
 import msgspec
 from nats.aio.msg import Msg  # noqa: TID251
 from nats.aio.subscription import Subscription  # noqa: TID251
+from nats.errors import Error as NatsError  # noqa: TID251
 
 from shared.kernel.codec import encode
 from shared.kernel.errors import Unavailable
@@ -28,7 +30,7 @@ class Trouble(Enum):
 
 
 class Place(NamedTuple):
-    """Where a delivered message stands: how often it was delivered, and its numbers in stream and consumer."""
+    """How often a message was delivered, and its numbers in the stream and in the consumer."""
 
     delivered: int
     stream_sequence: int
@@ -51,7 +53,8 @@ class _Pull(msgspec.Struct):
 class Feed:
     """Deliveries of one consumer. It is opened once; after trouble another one takes its place.
 
-    `credit`: how many messages are asked for and have not come. Never more than `want` are asked for or lie here.
+    `credit`: how many messages are asked for and have not come. Never more than `want` are asked for or lie
+    here.
     """
 
     def __init__(
@@ -83,10 +86,10 @@ class Feed:
 
     async def close(self) -> None:
         """Stop listening: the broker drops what is asked for, and nothing of it counts as delivered."""
-        if self._subscription is None or self._connection.nc.is_closed:
-            return
         subscription, self._subscription = self._subscription, None
-        await subscription.unsubscribe()
+        if subscription is not None:
+            with contextlib.suppress(NatsError):  # the connection is closing or closed, and with it this
+                await subscription.unsubscribe()
 
     async def ask(self, want: int) -> None:
         """Ask for what is missing up to `want`, unless half of it is still on its way."""

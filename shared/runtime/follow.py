@@ -1,4 +1,4 @@
-"""Follow a stream: in order, without a gap, across lost messages, lost consumers and restarts of the broker."""
+"""Follow a stream: in order, without a gap, across lost messages and consumers and restarts of the broker."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence

@@ -12,11 +12,13 @@ from nats.aio.msg import Msg  # noqa: TID251
 from shared.kernel.errors import Unavailable
 from shared.runtime.connection import Connection
 from shared.runtime.feed import NANOSECONDS, Feed, Trouble, place_of
+from shared.runtime.ids import jittered
 
 BATCH: Final = 256
 EXPIRES_S: Final = 30.0
 HEARTBEAT_S: Final = 1.0
 LOOK_AGAIN_AFTER_S: Final = 1.0  # for a consumer that is not there
+ASK_AGAIN_AFTER_S: Final = 0.1  # when a request was dropped
 PROGRESS_EVERY_S: Final = 0.5  # for what lies here untaken: its ack wait is 2 s
 CONFIRMED_WITHIN_S: Final = 2.0
 
@@ -159,9 +161,14 @@ class PullConsumer:
             feed.stop(Trouble.BROKEN)
         finally:
             await feed.close()
-        if feed.trouble is Trouble.GONE and not self._stopped:
+        if self._stopped:
+            return
+        if feed.trouble is Trouble.GONE:
             self._note_gone()
             await asyncio.sleep(LOOK_AGAIN_AFTER_S)
+        else:
+            # On a connection that is closed for good nothing else would let the loop breathe.
+            await asyncio.sleep(jittered(ASK_AGAIN_AFTER_S))
 
     async def _begin_again(self) -> None:
         """The broker came back: what was asked for before is forgotten there."""
