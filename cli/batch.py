@@ -1,5 +1,6 @@
 """Many tasks at once: JSON lines in, an outcome for each line, and the results as they come."""
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -16,6 +17,7 @@ from cli.problem import from_problem
 from cli.session import Session
 from cli.waiting import Seen, decided
 from shared.contracts.words import BATCH_BYTES_MAX, BATCH_LINES_MAX
+from shared.runtime import clock
 
 JSON_LINES: Final = "application/jsonl"
 WATCHED_AT_ONCE: Final = 8
@@ -95,15 +97,18 @@ def portions(lines: Iterable[bytes]) -> Iterator[tuple[int, list[bytes]]]:
         yield first, portion
 
 
-def results(client: Client, task_ids: list[str], *, quiet: bool) -> Iterator[Seen]:
+def results(
+    client: Client, task_ids: list[str], *, quiet: bool, within_s: float = math.inf
+) -> Iterator[Seen]:
     """Each task when it has ended, as they end: a few are watched at a time, each for a moment."""
+    deadline = clock.monotonic() + within_s
     waiting = deque(task_ids)
     watched: set[Future[Seen]] = set()
     with (
         screen.progress("results", len(task_ids), quiet=quiet) as done,
         ThreadPoolExecutor(WATCHED_AT_ONCE) as pool,
     ):
-        while waiting or watched:
+        while (waiting or watched) and clock.monotonic() < deadline:
             while waiting and len(watched) < WATCHED_AT_ONCE:
                 watched.add(pool.submit(_look, client, waiting.popleft()))
             ready, watched = wait(watched, return_when=FIRST_COMPLETED)

@@ -37,6 +37,7 @@ _NOUNS: Final[dict[str, _Noun]] = {
     "down": _Noun("cli.down:down", "Stop the hive that runs on this machine."),
     "status": _Noun("cli.status:status", "Say how the hive is."),
     "logs": _Noun("cli.logs:logs", "Show what services and bots wrote."),
+    "demo": _Noun("cli.demo:demo", "See it all in half a minute: a hive, three bots, ten tasks, a kill."),
     "doctor": _Noun("cli.doctor:doctor", "Check this machine and its hive; works when it is down, too."),
     "bots": _Noun("cli.bots:bots", "Launch, list, stop, restart, retire bots."),
     "submit": _Noun("cli.submit:submit", "Give the hive something to do."),
