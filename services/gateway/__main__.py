@@ -42,6 +42,7 @@ def assemble(runtime: Runtime) -> Assembly:
         live=BrokerLive(runtime.connection),
         config=runtime.config,
         services=SERVICES,
+        now=runtime.now,
     )
     app = application(
         [*api.ROUTES, *dlq.ROUTES, status_route(pressure.loads, hive_version), *ORCHESTRATOR_ROUTES],

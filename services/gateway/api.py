@@ -15,7 +15,6 @@ from shared.contracts.words import KeyId, is_name
 from shared.kernel.errors import NotFound, Unavailable
 from shared.runtime.answers import Pending, document, pending, settled
 from shared.runtime.bodies import Body
-from shared.runtime.clock import now
 from shared.runtime.doors import ADMIN, Doors, Principal, Seams, principal_of
 from shared.runtime.ids import new_id, short_token
 from shared.runtime.openapi import AT_LEAST, Operation, Says
@@ -204,7 +203,7 @@ async def create_login_link(request: Request[Any, Any, Any], doors: Seams) -> Re
     caller = principal_of(request)
     asked = await NEW_LINK.read(request)
     token = f"hive_login_{short_token(32)}"
-    expires_at = now() + LOGIN_WITHIN
+    expires_at = doors.now() + LOGIN_WITHIN
     wish = CreateKey(
         key_id=KeyId(new_id()),
         name=caller.name,

@@ -21,7 +21,7 @@ from shared.runtime.ids import new_id, short_token
 from shared.runtime.problems import Refusal
 
 SESSION_FOR: Final = timedelta(hours=12)
-_HTML: Final = "text/html; charset=utf-8"
+_HTML: Final = "text/html"
 _PAGE: Final = b"""<!doctype html><html lang="en"><meta charset="utf-8">
 <meta http-equiv="refresh" content="0;url=/"><title>Hive</title>
 <p>%b <a href="/">On to Hive.</a></p></html>"""

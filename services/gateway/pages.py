@@ -14,7 +14,7 @@ from shared.runtime.bodies import JSON
 from shared.runtime.openapi import document as openapi_document
 from shared.runtime.problems import Refusal
 
-_HTML: Final = "text/html; charset=utf-8"
+_HTML: Final = "text/html"
 _POLICY: Final = {
     "Content-Security-Policy": "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
 }

@@ -14,7 +14,7 @@ from shared.contracts.dead import ListDead
 from shared.contracts.orchestrator.queries import Counts, GetCounts
 from shared.kernel.errors import Unavailable
 from shared.runtime.answers import document
-from shared.runtime.clock import monotonic, now
+from shared.runtime.clock import monotonic
 from shared.runtime.doors import Doors, Seams
 from shared.runtime.openapi import ANY_KEY, Operation, Says
 
@@ -70,7 +70,7 @@ def status_route(loads: Mapping[str, Load], version: Callable[[], str]) -> HTTPR
         return document(
             Status(
                 version=version(),
-                at=now(),
+                at=doors.now(),
                 services=[task.result() for task in asking],
                 queues=[_queue(service, load) for service, load in sorted(loads.items())],
                 counts=counting.result(),

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from litestar.params import SkipValidation
 
 from shared.contracts.config import Config
 from shared.contracts.words import KeyId
+from shared.runtime import clock
 from shared.runtime.commands import Send
 from shared.runtime.live import LiveOutput
 from shared.runtime.queries import Ask
@@ -90,6 +92,7 @@ class Doors:
     live: LiveOutput
     config: Callable[[], Config]
     services: Sequence[str]
+    now: Callable[[], datetime] = clock.now
     patience: Patience = field(default_factory=Patience)
 
 

@@ -98,6 +98,7 @@ class ApiHive:
             live=self.live,
             config=lambda: self.config,
             services=("orchestrator", "gateway"),
+            now=lambda: self.now,
         )
         access = Access(
             self.keys,
