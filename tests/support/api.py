@@ -219,6 +219,7 @@ class ApiHive:
             case ListTasks():
                 return await self._tasks(query)
             case GetTimeline():
+                await self.task(query.task_id)
                 return timeline(query.task_id, await self._past("task", query.task_id))
             case GetWhy():
                 task = await self.task(query.task_id)
