@@ -1,4 +1,4 @@
-"""The container that answers for a stack's broker: makes its streams and consumers, then watches over it.
+"""The container that answers for a stack's broker: makes streams and consumers, cuts off who is retired.
 
 It alone holds the keys of the hive's account. It is ready when the broker is, so that others can wait for it.
 """
@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Final
 
 import click
+import msgspec
 
 from shared.kernel.errors import Unavailable
 from shared.runtime import settings as settings_of
 from shared.runtime import telemetry, topology
-from shared.runtime.connection import Connection, connect
+from shared.runtime.connection import BrokerRefused, Connection, connect
 from shared.runtime.credentials import Authority, create_authority
-from shared.runtime.permissions import OPS
+from shared.runtime.permissions import OPS, SYSTEM_SENDER
 from shared.runtime.probes import Probes
+from shared.runtime.revocation import serve_revocations
 
 STARTS_WITHIN_S: Final = 120.0
 _log = logging.getLogger(__name__)
@@ -28,7 +30,7 @@ class Watch:
 
     def __init__(self, authority: Authority) -> None:
         self._authority = authority
-        self._settings = settings_of.load(sender=OPS, creds=authority.creds_path(OPS))
+        self._settings = settings_of.load(sender=OPS)
         self._connection: Connection | None = None
         self._prepared = False
 
@@ -39,15 +41,35 @@ class Watch:
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         probes = Probes(self._problems)
         await probes.start(self._settings.probe_host, self._settings.probe_port)
-        self._connection = await connect(self._settings, within=STARTS_WITHIN_S)
+        self._connection = await self._connect(OPS)
+        system = await self._connect(SYSTEM_SENDER)
         try:
             await topology.ensure(self._connection, replicas=self._settings.replicas)
+            await serve_revocations(self._connection, system, self._authority)
             self._prepared = True
             _log.info("streams and consumers are there")
-            await stop.wait()
+            await self._until(stop, self._connection.closed, system.closed)
         finally:
             await probes.stop()
+            await system.close()
             await self._connection.close()
+
+    async def _connect(self, sender: str) -> Connection:
+        settings = msgspec.structs.replace(
+            self._settings, sender=sender, creds=self._authority.creds_path(sender)
+        )
+        return await connect(settings, within=STARTS_WITHIN_S)
+
+    @staticmethod
+    async def _until(stop: asyncio.Event, *closed: asyncio.Event) -> None:
+        """Return when asked to; Unavailable when the broker lets one of its connections go for good."""
+        async with asyncio.TaskGroup() as group:
+            waits = [group.create_task(event.wait()) for event in (stop, *closed)]
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            for wait in waits:
+                wait.cancel()
+        if not stop.is_set():
+            raise Unavailable("the broker does not let this container in any more")
 
     def _problems(self) -> list[str]:
         if self._connection is None or not self._connection.connected:
@@ -62,7 +84,7 @@ def ops(authority: Path) -> None:
     telemetry.start_logging(OPS, OPS, "INFO")
     try:
         asyncio.run(Watch(create_authority(authority)).run())
-    except (topology.Drift, Unavailable) as error:
+    except (topology.Drift, BrokerRefused, Unavailable) as error:
         _log.critical("%s", error)
         raise SystemExit(1) from error
 

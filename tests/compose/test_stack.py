@@ -59,6 +59,14 @@ def test_a_shell_task_runs_in_the_workspace_volume_with_git(hive: Stack) -> None
     assert result_of(hive, "hand", "git --version", "smoke-git")["output"]["text"].startswith("git version")
 
 
+def test_a_retired_bot_is_cut_off_at_the_broker_and_its_name_is_free(hive: Stack) -> None:
+    launch(hive, {"name": "mayfly", "engine": "echo"})
+    with hive.client() as client:
+        assert client.delete("/v1/bots/mayfly").status_code in {200, 202, 204}
+    assert until(lambda: "revoked U" in hive.compose("logs", "--no-color", "ops"), BACK_WITHIN_S)
+    launch(hive, {"name": "mayfly", "engine": "echo"})
+
+
 def test_nothing_is_answered_without_the_key(hive: Stack) -> None:
     assert httpx.get(f"http://127.0.0.1:{hive.port}/v1/tasks").status_code == 401
 
