@@ -12,7 +12,7 @@ from services.orchestrator.performing import Performer
 from services.orchestrator.placement import Placement
 from services.orchestrator.scene import Moment, Scene
 from services.orchestrator.service import Orchestrator
-from services.orchestrator.tables import SCHEMA, VERSION, rows
+from services.orchestrator.tables import SCHEMA, VERSION, Rows
 from shared.contracts.naming import file_subject, heartbeat_subject, host_report_subject
 from shared.contracts.orchestrator.commands import BotRequest, TaskRequest
 from shared.contracts.orchestrator.queries import (
@@ -43,13 +43,14 @@ def assemble(runtime: Runtime) -> Assembly:
 
     board = Board()
     scene = Scene(board, Liveness(runtime.monotonic()), Hosts(), Placement(board))
+    changes = Rows()
     files = JetStreamFiles(runtime.connection, runtime.publisher)
     table = runtime.table(
         "tasks",
         version=VERSION,
         schema=SCHEMA,
         codecs={"task": TASK_CODEC},
-        rows=lambda batch, read: [Statement(sql, values) for sql, values in rows(batch, read)],
+        rows=lambda batch, read: [Statement(sql, values) for sql, values in changes(batch, read)],
     )
     answers = Answers(scene, table, runtime.store, files, moment=moment, seen=runtime.seen)
     orchestrator = Orchestrator(

@@ -17,13 +17,14 @@ class Lineage(Generic[S, E]):
     between, the log tells, and what was applied ahead is applied again on top of it.
     """
 
-    __slots__ = ("_ahead", "_base", "_decider", "_followed", "state", "version")
+    __slots__ = ("_ahead", "_base", "_decider", "_followed", "_told", "state", "version")
 
     def __init__(self, decider: Decider[S, Any, E]) -> None:
         self._decider = decider
         self._base = decider.initial
         self._followed = 0
         self._ahead: list[Recorded[E]] = []
+        self._told: list[Recorded[E]] = []  # told since, and not yet folded into the base
         self.state = decider.initial
         self.version = 0
 
@@ -47,14 +48,18 @@ class Lineage(Generic[S, E]):
             return False
         self._followed = commit.sequence
         if self._ahead and self._ahead[0].sequence == commit.sequence:
-            own = self._ahead.pop(0)
-            self._base = self._fold(self._base, own) if self._ahead else self.state
+            self._told.append(self._ahead.pop(0))
+            if not self._ahead:
+                self._base = self.state
+                self._told.clear()
             return False
         self._ahead = [own for own in self._ahead if own.sequence > commit.sequence]
-        self._base = state = self._fold(self._base, commit)
+        for told in (*self._told, commit):
+            self._base = self._fold(self._base, told)
+        self._told.clear()
+        self.state = self._base
         for own in self._ahead:
-            state = self._fold(state, own)
-        self.state = state
+            self.state = self._fold(self.state, own)
         self.version = max(self.version, commit.sequence)
         return True
 

@@ -156,10 +156,7 @@ def _about_attempt(scene: Scene, task: Held, lease: Lease, moment: Moment) -> Ow
         return LoseAttempt(task_id=task_id, token=token, reason=gone)
     if moment.utc > task.assigned_at + timedelta(seconds=task.order.timeout_s) + TIMEOUT_GRACE:
         return LoseAttempt(task_id=task_id, token=token, reason="timed_out")
-    if (
-        scene.liveness.untaken(lease, moment.config.assignment_taken_within_s)
-        and not task.started
-    ):
+    if scene.liveness.untaken(lease, moment.config.assignment_taken_within_s) and not task.started:
         return WithdrawAssignment(task_id=task_id, token=token, reason="not_taken")
     if scene.liveness.vanished(lease, moment.mono):
         return LoseAttempt(task_id=task_id, token=token, reason="no_longer_held")

@@ -1,7 +1,8 @@
 """The lists that grow, all tasks and every bot's attempts, as rows and questions to them. Pure values."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -19,23 +20,24 @@ VERSION: Final = 1
 LIMIT_MAX: Final = 200
 HISTORY_OUTPUT_CHARS_MAX: Final = 2_000
 
+REMEMBERED_MAX: Final = 4_096
+
 SCHEMA: Final = (
     """CREATE TABLE IF NOT EXISTS tasks (
-        id TEXT PRIMARY KEY, sequence INTEGER NOT NULL, state TEXT NOT NULL, type TEXT NOT NULL,
+        sequence INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, state TEXT NOT NULL, type TEXT NOT NULL,
         priority TEXT NOT NULL, bot TEXT, doc BLOB NOT NULL
-    ) WITHOUT ROWID""",
-    "CREATE INDEX IF NOT EXISTS tasks_newest ON tasks (sequence)",
-    "CREATE INDEX IF NOT EXISTS tasks_by_state ON tasks (state, sequence)",
-    "CREATE INDEX IF NOT EXISTS tasks_by_type ON tasks (type, sequence)",
-    "CREATE INDEX IF NOT EXISTS tasks_by_priority ON tasks (priority, sequence)",
-    "CREATE INDEX IF NOT EXISTS tasks_by_bot ON tasks (bot, sequence)",
+    )""",
+    "CREATE INDEX IF NOT EXISTS tasks_by_state ON tasks (state)",
+    "CREATE INDEX IF NOT EXISTS tasks_by_type ON tasks (type)",
+    "CREATE INDEX IF NOT EXISTS tasks_by_priority ON tasks (priority)",
+    "CREATE INDEX IF NOT EXISTS tasks_by_bot ON tasks (bot)",
     """CREATE TABLE IF NOT EXISTS attempts (
         bot TEXT NOT NULL, token INTEGER NOT NULL, entry BLOB NOT NULL, PRIMARY KEY (bot, token)
     ) WITHOUT ROWID""",
 )
 _KEEP_TASK: Final = (
-    "INSERT INTO tasks (id, sequence, state, type, priority, bot, doc) VALUES (?, ?, ?, ?, ?, ?, ?) "
-    "ON CONFLICT (id) DO UPDATE SET state = excluded.state, bot = excluded.bot, doc = excluded.doc"
+    "INSERT INTO tasks (sequence, id, state, type, priority, bot, doc) VALUES (?, ?, ?, ?, ?, ?, ?) "
+    "ON CONFLICT (sequence) DO UPDATE SET state = excluded.state, bot = excluded.bot, doc = excluded.doc"
 )
 _KEEP_ATTEMPT: Final = (
     "INSERT INTO attempts (bot, token, entry) VALUES (?, ?, ?) "
@@ -50,28 +52,58 @@ _docs = msgspec.json.Decoder(TaskDoc)
 _entries = msgspec.json.Decoder(HistoryEntry)
 
 
-def rows(batch: Sequence[Recorded[TaskEvent]], read: Read) -> list[Sql]:
-    """What a batch of commits changes. Taken in twice, it changes the same."""
-    docs: dict[TaskId, TaskDoc | None] = {}
-    began: dict[TaskId, int] = {}
-    attempts: dict[tuple[str, int], TaskDoc] = {}
-    for commit in batch:
-        task_id = TaskId(commit.aggregate_id)
-        if task_id not in docs:
-            found = read("SELECT doc FROM tasks WHERE id = ?", (task_id,))
-            docs[task_id] = _docs.decode(found[0][0]) if found else None
-            began[task_id] = commit.sequence
-        doc = docs[task_id] = fold_task(docs[task_id], commit)
-        if doc is not None and doc.attempts:
-            newest = doc.attempts[-1]
-            attempts[newest.bot, newest.token] = doc
-    kept = [
-        (doc.id, began[doc.id], doc.state, doc.type.value, doc.priority.value, doc.bot, encode(doc))
-        for doc in docs.values()
-        if doc is not None
-    ]
-    entries = [(bot, token, encode(_entry(doc, token))) for (bot, token), doc in attempts.items()]
-    return [(_KEEP_TASK, kept), (_KEEP_ATTEMPT, entries)]
+class Kept(NamedTuple):
+    """A task's row: where it began in the log, and its document."""
+
+    sequence: int
+    doc: TaskDoc | None
+
+
+class Rows:
+    """What batches of commits change. Taken in twice, a commit changes the same.
+
+    The documents of open tasks are remembered, so that their next commit needs no look into the file.
+    """
+
+    def __init__(self, remembered_max: int = REMEMBERED_MAX) -> None:
+        self._max = remembered_max
+        self._open: OrderedDict[TaskId, Kept] = OrderedDict()
+
+    def __call__(self, batch: Sequence[Recorded[TaskEvent]], read: Read) -> list[Sql]:
+        """The statements that take a batch in."""
+        changed: dict[TaskId, Kept] = {}
+        attempts: dict[tuple[str, int], TaskDoc] = {}
+        for commit in batch:
+            task_id = TaskId(commit.aggregate_id)
+            kept = changed.get(task_id) or self._open.get(task_id) or _stored(task_id, commit, read)
+            doc = fold_task(kept.doc, commit)
+            changed[task_id] = Kept(kept.sequence, doc)
+            if doc is not None and doc.attempts:
+                newest = doc.attempts[-1]
+                attempts[newest.bot, newest.token] = doc
+        self._remember(changed)
+        tasks = [
+            (sequence, doc.id, doc.state, doc.type.value, doc.priority.value, doc.bot, encode(doc))
+            for sequence, doc in changed.values()
+            if doc is not None
+        ]
+        entries = [(bot, token, encode(_entry(doc, token))) for (bot, token), doc in attempts.items()]
+        return [(_KEEP_TASK, tasks), (_KEEP_ATTEMPT, entries)]
+
+    def _remember(self, changed: Mapping[TaskId, Kept]) -> None:
+        for task_id, kept in changed.items():
+            if kept.doc is None or kept.doc.ended_at is not None:
+                self._open.pop(task_id, None)
+            else:
+                self._open[task_id] = kept
+                self._open.move_to_end(task_id)
+        while len(self._open) > self._max:
+            self._open.popitem(last=False)
+
+
+def _stored(task_id: TaskId, commit: Recorded[TaskEvent], read: Read) -> Kept:
+    found = read("SELECT sequence, doc FROM tasks WHERE id = ?", (task_id,))
+    return Kept(found[0][0], _docs.decode(found[0][1])) if found else Kept(commit.sequence, None)
 
 
 def _entry(doc: TaskDoc, token: int) -> HistoryEntry:

@@ -16,7 +16,7 @@ from services.orchestrator.performing import Performer
 from services.orchestrator.placement import Placement
 from services.orchestrator.scene import Moment, Scene
 from services.orchestrator.service import Orchestrator
-from services.orchestrator.tables import SCHEMA, VERSION, rows
+from services.orchestrator.tables import SCHEMA, VERSION, Rows
 from shared.contracts.config import Config
 from shared.contracts.orchestrator.commands import BotCommand, LaunchBot, TaskCommand
 from shared.contracts.orchestrator.facts import BotSpec, FileRef
@@ -124,12 +124,13 @@ class Workshop:
         self.connected = True
         board = Board()
         self.scene = Scene(board, Liveness(self.monotonic()), Hosts(), Placement(board))
+        changes = Rows()
         self.table = Table(
             folder / f"tasks-{instance}.sqlite",
             version=VERSION,
             schema=SCHEMA,
             aggregates=("task",),
-            rows=lambda batch, read: [Statement(sql, values) for sql, values in rows(batch, read)],
+            rows=lambda batch, read: [Statement(sql, values) for sql, values in changes(batch, read)],
         )
         self.follower = Follower(
             "orchestrator", store, {"task": TASK_CODEC, "bot": BOT_CODEC}, ("task", "bot")
