@@ -74,6 +74,13 @@ def stored_command_filter(service: str, partition: int) -> str:
     return f"cmd.{service}.{partition}.*.*"
 
 
+def stored_command_transform() -> str:
+    """How the server stores `cmd.*.*.*`: with the partition of the last token as the second."""
+    return (
+        f"cmd.{{{{wildcard(1)}}}}.{{{{partition({PARTITIONS},3)}}}}.{{{{wildcard(2)}}}}.{{{{wildcard(3)}}}}"
+    )
+
+
 def waiting_command_filter(service: str, aggregate_id: str) -> str:
     """The stored commands that wait for one aggregate."""
     return f"cmd.{service}.*.*.{aggregate_id}"
@@ -117,6 +124,11 @@ def audit_subject(service: str) -> str:
 def run_subject(bot_id: str) -> str:
     """Assignments on their way to a bot."""
     return f"run.{bot_id}"
+
+
+def inbox_subject(bot_id: str, lane: str) -> str:
+    """Messages on their way to a bot; a lane for each priority, `p0` to `p3`."""
+    return f"inbox.{bot_id}.{lane}"
 
 
 def bot_consumer(bot_id: str) -> str:

@@ -93,7 +93,7 @@ def commands(service: str, replicas: int) -> StreamConfig:
         subjects=(naming.command_subject(service, "*", "*"),),
         subject_transform=SubjectTransform(
             src=naming.command_subject("*", "*", "*"),
-            dest=f"cmd.{{{{wildcard(1)}}}}.{{{{partition({PARTITIONS},3)}}}}.{{{{wildcard(2)}}}}.{{{{wildcard(3)}}}}",
+            dest=naming.stored_command_transform(),
         ),
         retention="workqueue",
         discard="new",
@@ -196,7 +196,7 @@ def streams(services: Collection[str], replicas: int) -> tuple[StreamConfig, ...
         events(replicas),
         *(commands(service, replicas) for service in services),
         delivery(naming.DISPATCH, naming.run_subject("*"), replicas),
-        delivery(naming.INBOX, "inbox.*.*", replicas),
+        delivery(naming.INBOX, naming.inbox_subject("*", "*"), replicas),
         dead(replicas),
         files(replicas),
         *(bucket(name, replicas) for name in kept),
