@@ -58,6 +58,11 @@ class Run:
         self._stopped: Why | None = None
 
     @property
+    def is_news(self) -> bool:
+        """Whether the owner should hear now that it was taken: a report that is on its way says so, too."""
+        return self._working and not self.named
+
+    @property
     def held(self) -> Held:
         """How a heartbeat names it."""
         return Held(task_id=self.task.task_id, token=self.task.token, progress=self._written.share)

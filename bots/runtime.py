@@ -147,7 +147,7 @@ class BotProcess:
 
     def has_news(self) -> bool:
         """Whether something was taken and not yet named."""
-        return any(not run.named for run in self._runs.values())
+        return any(run.is_news for run in self._runs.values())
 
     def on_answer(self, answer: HeartbeatAnswer, gone: frozenset[int]) -> None:
         """Stop what is not ours any more, and do as told."""

@@ -182,7 +182,7 @@ def _end(children: set[int]) -> None:
     deadline = time.monotonic() + END_GRACE_S
     while children and time.monotonic() < deadline:
         _reap(children, None)
-        signal.sigtimedwait([], 0.02)
+        time.sleep(0.02)
     for pid in sorted(children):
         _signal_group(pid, signal.SIGKILL)
         os.waitpid(pid, 0)

@@ -29,6 +29,7 @@ from tests.support.nats_server import LocalBroker
 
 ALPHA = BotId("alpha")
 BETA = BotId("beta")
+FIVE = tuple(BotId(f"bot-{n}") for n in range(5))
 ECHO = BotSpec(engine="echo")
 SHELL = BotSpec(engine="shell", allow=("sh", "env"))
 
@@ -70,7 +71,7 @@ async def stage(broker: LocalBroker, tmp_path: Path) -> AsyncIterator[Stage]:
     users = Users(settings.data / "bots", broker.signer)
     zygote = Zygote.start(WARM, name="bot zygote")
     connection = await connect(settings)
-    async with oversee(broker, "alpha", "beta") as overseer:
+    async with oversee(broker, "alpha", "beta", *FIVE) as overseer:
         revoked: list[str] = []
 
         async def revoke(key: str) -> None:
@@ -109,10 +110,9 @@ async def test_a_launched_bot_answers_as_a_process_of_its_own(stage: Stage) -> N
 
 
 async def test_five_idle_bots_are_small(stage: Stage) -> None:
-    names = [BotId(f"small-{n}") for n in range(5)]
-    for name in names:
+    for name in FIVE:
         await stage.start(name)
-    pids = [(await stage.overseer.up(name)).pid for name in names]
+    pids = [(await stage.overseer.up(name)).pid for name in FIVE]
 
     memory = [psutil.Process(pid).memory_full_info() for pid in pids]
 
@@ -120,6 +120,26 @@ async def test_five_idle_bots_are_small(stage: Stage) -> None:
     print(f"\nidle bot, one of five: {pss / 1e6:.1f} MB PSS, {rss / 1e6:.1f} MB RSS")
     assert rss < 30_000_000
     assert pss < 12_000_000
+
+
+async def test_five_commands_to_five_bots_are_each_answered_by_its_own(stage: Stage) -> None:
+    commands = ["pwd", "git --version", "cat /proc/self/environ", "pwd", "sh -c 'echo $PPID'"]
+    for name in FIVE:
+        await stage.start(name, SHELL)
+    for name in FIVE:
+        await stage.overseer.up(name)
+
+    for n, (name, command) in enumerate(zip(FIVE, commands, strict=True)):
+        await stage.overseer.assign(100 + n, command, bot=name)
+    reports = [await stage.overseer.reported(100 + n) for n in range(5)]
+
+    assert [report.bot_id for report in reports] == list(FIVE)
+    assert all(isinstance(report.end, Done) for report in reports), reports
+    own = [str(stage.data / "workspaces" / name) for name in FIVE]
+    texts = [report.end.output.text for report in reports if isinstance(report.end, Done)]
+    assert (texts[0].strip(), texts[3].strip()) == (own[0], own[3])
+    assert texts[1].startswith("git version")
+    assert f"HOME={own[2]}\0" in texts[2]
 
 
 async def test_an_order_that_comes_again_changes_nothing(stage: Stage) -> None:
