@@ -104,7 +104,10 @@ class NoteBotHeard(BotCommand, frozen=True, kw_only=True):
 
 
 class NoteBotDead(BotCommand, frozen=True, kw_only=True):
-    """Its process must be gone, or beyond hope, though no exit was reported; seen at `seen_at`."""
+    """Its process must be gone, or beyond hope, though no exit was reported; seen at `seen_at`.
+
+    `crashed` says whether that counts as a crash of its own: it does not when its whole host was gone.
+    """
 
     senders: ClassVar[frozenset[str]] = _NOBODY
 
@@ -112,6 +115,7 @@ class NoteBotDead(BotCommand, frozen=True, kw_only=True):
     generation: int
     reason: str
     seen_at: datetime
+    crashed: bool
 
 
 class NoteLaunchFailed(BotCommand, frozen=True, kw_only=True):

@@ -30,11 +30,11 @@ from services.orchestrator.decider.bot_state import (
     Up,
 )
 from services.orchestrator.hosts import Report, is_external
-from services.orchestrator.liveness import HEARD_WITHIN_S, SILENT_AFTER_S
+from services.orchestrator.liveness import SILENT_AFTER_S
 from services.orchestrator.scene import Moment, Scene
 from services.orchestrator.steps import ClearBot, Decide, StartProcess, Step, StopProcess, Tell
 from shared.contracts.orchestrator.protocol import Drain, Heartbeat
-from shared.contracts.words import BotId
+from shared.contracts.words import HEARTBEAT_INTERVAL, BotId
 
 REPORT_COUNTS_AFTER: Final = timedelta(seconds=2)
 """A report so much younger than a change shows it: it was made after the host could know."""
@@ -44,6 +44,9 @@ ORDER_AGAIN_AFTER_S: Final = 3.0
 
 REPLACE_AGAIN_AFTER_S: Final = 0.5
 """A process that is to take another's place is asked for so often until the other is gone."""
+
+BEAT_MISSED_AFTER_S: Final = 1.5 * HEARTBEAT_INTERVAL.total_seconds()
+"""A process that its host does not show, and that has missed a heartbeat, is gone."""
 
 HUNG_AFTER_S: Final = 15.0
 """A process that runs but has said nothing for so long is beyond hope."""
@@ -112,7 +115,13 @@ def _outstanding(scene: Scene, bot_id: BotId, moment: Moment) -> list[Step]:
             reason = _why_dead(state, report, runs, liveness.quiet_s(bot_id, moment.mono))
             if reason is None:
                 return []
-            dead = NoteBotDead(bot_id=bot_id, generation=state.generation, reason=reason, seen_at=report.at)
+            dead = NoteBotDead(
+                bot_id=bot_id,
+                generation=state.generation,
+                reason=reason,
+                seen_at=report.at,
+                crashed=runs == state.generation,
+            )
             return [_decide(entry, dead)]
         case Up():
             return []
@@ -159,7 +168,7 @@ def _why_dead(state: Up, report: Report, runs: int | None, quiet_s: float) -> st
     """Why a process that reported no exit must be gone, or beyond hope."""
     if runs == state.generation:
         return f"said nothing for {HUNG_AFTER_S:g} s" if state.silent and quiet_s > HUNG_AFTER_S else None
-    if report.at > state.up_at + REPORT_COUNTS_AFTER and quiet_s > HEARD_WITHIN_S:
+    if report.at > state.up_at + REPORT_COUNTS_AFTER and quiet_s > BEAT_MISSED_AFTER_S:
         return "its host does not run it any more"
     return None
 

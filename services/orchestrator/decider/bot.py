@@ -59,6 +59,9 @@ from shared.kernel.errors import Rejected
 STEADY_AFTER: Final = timedelta(seconds=60)
 """A process that ran so long did not crash at its start: the count of crashes in a row begins again."""
 
+LEFT: Final = "exit 0"
+"""How a process ends that was told to leave, as all are when their host is stopped: no crash."""
+
 
 def decide(bot: Bot, command: BotWish, at: datetime) -> list[BotEvent]:
     """The facts that follow from a command, none if it is already so."""
@@ -173,7 +176,7 @@ def _exit(bot: Known, command: ReportBotExit, at: datetime) -> list[BotEvent]:
         return []
     match bot:
         case Starting() | Up():
-            return [_died(bot, command.bot_id, command.reason, at)]
+            return [_died(bot, command.bot_id, command.reason, at, crashed=command.reason != LEFT)]
         case Stopping():
             return [BotStopped(bot_id=command.bot_id, generation=bot.generation)]
         case Stopped() | Restarting() | Broken() | Retired():
@@ -184,17 +187,17 @@ def _exit(bot: Known, command: ReportBotExit, at: datetime) -> list[BotEvent]:
 
 def _dead(bot: Bot, command: NoteBotDead, at: datetime) -> list[BotEvent]:
     if isinstance(bot, Up) and bot.generation == command.generation and bot.up_at < command.seen_at:
-        return [_died(bot, command.bot_id, command.reason, at)]
+        return [_died(bot, command.bot_id, command.reason, at, crashed=command.crashed)]
     return []
 
 
-def _died(bot: Starting | Up, bot_id: BotId, reason: str, at: datetime) -> BotDied:
+def _died(bot: Starting | Up, bot_id: BotId, reason: str, at: datetime, *, crashed: bool) -> BotDied:
     steady = isinstance(bot, Up) and at - bot.up_at >= STEADY_AFTER
-    crashes = 1 if steady else bot.crashes + 1
+    crashes = (0 if steady else bot.crashes) + crashed
     policy = bot.spec.restart
     restart_at = None
     if policy.restart == "always" and crashes < policy.crashes_max:
-        wait = backoff(policy.backoff_first_s, policy.backoff_max_s, crashes)
+        wait = backoff(policy.backoff_first_s, policy.backoff_max_s, max(1, crashes))
         restart_at = at + spread(wait, bot_id, str(bot.generation))
     return BotDied(
         bot_id=bot_id, generation=bot.generation, reason=reason, crashes=crashes, restart_at=restart_at
@@ -249,7 +252,8 @@ def _stopped(bot: Bot, command: NoteBotStopped) -> list[BotEvent]:
 def _restart_dead(bot: Bot, command: RestartDeadBot, at: datetime) -> list[BotEvent]:
     match bot:
         case Restarting(generation=command.generation) if bot.restart_at <= at:
-            return [_restarted(bot, command.bot_id, f"died, {bot.crashes} in a row")]
+            reason = f"died, {bot.crashes} in a row" if bot.crashes else "its process was gone"
+            return [_restarted(bot, command.bot_id, reason)]
         case _:
             return []
 

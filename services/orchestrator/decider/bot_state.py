@@ -116,7 +116,8 @@ def evolve(bot: Bot, fact: BotEvent, sequence: int, at: datetime) -> Bot:
         case BotHeardAgain():
             return msgspec.structs.replace(bot, silent=False) if isinstance(bot, Up) else bot
         case BotDied(restart_at=None):
-            reason = f"its process died ({fact.reason}), {fact.crashes} in a row"
+            in_a_row = f", {fact.crashes} in a row" if fact.crashes > 1 else ""
+            reason = f"its process died ({fact.reason}){in_a_row}"
             return Broken(spec=bot.spec, generation=bot.generation, reason=reason)
         case BotDied():
             assert fact.restart_at is not None

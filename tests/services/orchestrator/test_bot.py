@@ -149,10 +149,22 @@ def test_a_dead_bot_is_restarted_when_its_time_has_come() -> None:
 
 
 def test_a_process_that_must_be_gone_counts_as_dead_unless_it_came_up_since() -> None:
-    gone = NoteBotDead(bot_id=ALPHA, generation=1, reason="not running at its host", seen_at=NOON + SECOND)
+    gone = NoteBotDead(
+        bot_id=ALPHA, generation=1, reason="not running at its host", seen_at=NOON + SECOND, crashed=True
+    )
     bot(*UP).when(gone).then_kinds(BotDied)
     bot(*UP, at=NOON + 2 * SECOND).when(gone).then_nothing()
     bot(launched()).when(gone).then_nothing()
+
+
+def test_a_process_that_was_told_to_leave_or_lost_its_host_did_not_crash() -> None:
+    left = ReportBotExit(bot_id=ALPHA, generation=1, reason="exit 0")
+    lost = NoteBotDead(bot_id=ALPHA, generation=1, reason="no host", seen_at=NOON + SECOND, crashed=False)
+    for command in (left, lost):
+        (fact,) = bot(*UP).when(command).then_kinds(BotDied)
+        assert isinstance(fact, BotDied)
+        assert fact.crashes == 0
+        assert fact.restart_at is not None
 
 
 def test_a_bot_that_its_host_cannot_start_is_broken_until_someone_starts_it() -> None:

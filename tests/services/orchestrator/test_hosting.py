@@ -125,13 +125,14 @@ def test_a_process_that_its_host_no_longer_runs_is_dead_if_it_is_not_heard() -> 
     stage.report()
     assert outstanding(stage) == []  # the report may be older than the process
     stage.later(2.5)
+    stage.beat("alpha")
     stage.report()
     assert outstanding(stage) == []  # it was heard just now
-    stage.later(1)
+    stage.later(1.6)
     stage.report()
     (dead,) = commands(stage)
     assert isinstance(dead, NoteBotDead)
-    assert dead.seen_at == stage.utc
+    assert (dead.seen_at, dead.crashed) == (stage.utc, False)
 
 
 def test_a_process_that_runs_but_says_nothing_for_long_is_dead() -> None:
@@ -145,6 +146,7 @@ def test_a_process_that_runs_but_says_nothing_for_long_is_dead() -> None:
     stage.report(alpha=1)
     (dead,) = commands(stage)
     assert isinstance(dead, NoteBotDead)
+    assert dead.crashed
 
 
 def test_a_dead_bot_is_restarted_when_its_time_has_come() -> None:

@@ -264,7 +264,15 @@ class BotLife(Life):
 
     @rule(back=st.integers(0, 1))
     def die(self, back: int) -> None:
-        self.send(NoteBotDead(bot_id=ALPHA, generation=self.generation(back), reason="gone", seen_at=self.at))
+        self.send(
+            NoteBotDead(
+                bot_id=ALPHA,
+                generation=self.generation(back),
+                reason="gone",
+                seen_at=self.at,
+                crashed=back == 0,
+            )
+        )
 
     @rule()
     def fail_to_launch(self) -> None:
