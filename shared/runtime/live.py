@@ -11,7 +11,7 @@ import msgspec
 
 from shared.contracts.naming import LIVE, live_subject
 from shared.contracts.words import TaskId
-from shared.runtime.connection import Connection
+from shared.runtime.connection import BrokerRefused, Connection
 from shared.runtime.directget import last_on, peek
 from shared.runtime.follow import Arrived, arrivals
 
@@ -114,7 +114,11 @@ class BrokerLive:
             row.stand(_place.decode(found.data))
 
     async def _end(self) -> int:
-        data = await self._connection.api(f"STREAM.INFO.{LIVE}")
+        """The last sequence of the stream; 0 while it is not there: then it will begin anew."""
+        try:
+            data = await self._connection.api(f"STREAM.INFO.{LIVE}")
+        except BrokerRefused:
+            return 0
         return msgspec.json.decode(data, type=_Info).state.last_seq
 
 

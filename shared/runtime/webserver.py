@@ -37,6 +37,7 @@ class WebServer:
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                proxy_headers=False,  # whoever connects is who is counted
                 timeout_keep_alive=IDLE_CONNECTION_S,
                 timeout_graceful_shutdown=1,
                 backlog=BACKLOG,

@@ -1,0 +1,201 @@
+"""Live output, and where a thing is that no view knows: asked of a real broker."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+import msgspec
+import pytest
+
+from shared.contracts.dead import DeadLetter, DeadLetters, ListDead
+from shared.contracts.naming import live_subject
+from shared.contracts.orchestrator.commands import CancelTask
+from shared.contracts.orchestrator.protocol import Chunk
+from shared.contracts.words import TaskId
+from shared.kernel.codec import encode
+from shared.kernel.messages import Commit
+from shared.runtime.commands import Sender
+from shared.runtime.connection import Connection, connect
+from shared.runtime.ids import new_id
+from shared.runtime.jetstream import JetStreamStore
+from shared.runtime.live import BrokerLive, Gap, Piece
+from shared.runtime.publish import Publisher
+from shared.runtime.topology import ensure, ensure_volatile
+from shared.runtime.whereabouts import BrokerWhereabouts, Dead, Nowhere, OnItsWay
+from tests.support.api import letter
+from tests.support.nats_server import LocalBroker
+from tests.support.scenario import NOON
+
+T1 = TaskId("t1")
+
+
+class Outside:
+    """The gateway's connection, and those of who it looks at."""
+
+    def __init__(self, broker: LocalBroker, stack: AsyncExitStack) -> None:
+        self.broker = broker
+        self.stack = stack
+        self.gateway: Connection
+        self.owner: Connection
+        self.bot: Connection
+
+    async def open(self) -> None:
+        ops = await connect(self.broker.settings("ops"))
+        await ensure(ops)
+        await ops.close()
+        self.gateway = await self.connect("gateway")
+        self.owner = await self.connect("svc-orchestrator")
+        self.bot = await self.connect("bot-alpha")
+        await ensure_volatile(self.gateway)
+
+    async def connect(self, sender: str) -> Connection:
+        connection = await connect(self.broker.settings(sender))
+        self.stack.push_async_callback(connection.close)
+        return connection
+
+    async def publisher(self, connection: Connection) -> Publisher:
+        publisher = Publisher(connection)
+        await publisher.start()
+        self.stack.push_async_callback(publisher.stop)
+        return publisher
+
+    async def print(self, *indexes: int, task_id: TaskId = T1, token: int = 5) -> None:
+        for index in indexes:
+            chunk = Chunk(task_id=task_id, token=token, index=index, text=f"piece {index}")
+            await self.bot.publish(live_subject("alpha", task_id), encode(chunk))
+        await self.bot.nc.flush()
+
+
+@pytest.fixture
+async def outside(broker: LocalBroker) -> AsyncIterator[Outside]:
+    async with AsyncExitStack() as stack:
+        made = Outside(broker, stack)
+        await made.open()
+        yield made
+
+
+class Reader:
+    """Reads live output in the background."""
+
+    def __init__(self, outside: Outside, tasks: asyncio.TaskGroup, after: int = 0) -> None:
+        self.heard: list[Piece | Gap] = []
+        self._more = asyncio.Condition()
+        live = BrokerLive(outside.gateway)
+        self._task = tasks.create_task(live.follow(T1, after, self._hear))
+
+    async def _hear(self, word: Piece | Gap) -> None:
+        async with self._more:
+            self.heard.append(word)
+            self._more.notify_all()
+
+    async def until(self, count: int) -> list[str | Gap]:
+        async with asyncio.timeout(15), self._more:
+            await self._more.wait_for(lambda: len(self.heard) >= count)
+        return [word if isinstance(word, Gap) else _text(word) for word in self.heard]
+
+    def stop(self) -> None:
+        self._task.cancel()
+
+
+def _text(piece: Piece) -> str:
+    return msgspec.json.decode(piece.data, type=Chunk).text
+
+
+async def test_output_is_read_from_its_beginning_and_as_it_comes(outside: Outside) -> None:
+    await outside.print(0, 1)
+    await outside.print(0, task_id=TaskId("another"))
+    async with asyncio.TaskGroup() as tasks:
+        reader = Reader(outside, tasks)
+        assert await reader.until(2) == ["piece 0", "piece 1"]
+        await outside.print(2)
+        assert await reader.until(3) == ["piece 0", "piece 1", "piece 2"]
+        reader.stop()
+    assert await BrokerLive(outside.gateway).last(T1) == reader.heard[-1].sequence  # type: ignore[union-attr]
+    assert await BrokerLive(outside.gateway).last(TaskId("silent")) == 0
+
+
+async def test_a_reader_that_comes_again_goes_on_where_it_was(outside: Outside) -> None:
+    await outside.print(0, 1, 2)
+    async with asyncio.TaskGroup() as tasks:
+        first = Reader(outside, tasks)
+        await first.until(3)
+        first.stop()
+    seen = first.heard[1]
+    assert isinstance(seen, Piece)
+    async with asyncio.TaskGroup() as tasks:
+        again = Reader(outside, tasks, after=seen.sequence)
+        assert await again.until(1) == ["piece 2"]
+        again.stop()
+
+
+async def test_a_reader_that_comes_after_the_broker_lost_the_output_is_told_of_the_gap(
+    outside: Outside,
+) -> None:
+    await outside.print(3)
+    async with asyncio.TaskGroup() as tasks:
+        reader = Reader(outside, tasks, after=700)
+        assert await reader.until(2) == [Gap(after=0, before=1), "piece 3"]
+        reader.stop()
+
+
+async def test_output_goes_on_after_a_restart_of_the_broker(outside: Outside) -> None:
+    await outside.print(0, 1, 2)
+    made_again = asyncio.Event()
+
+    async def make_again() -> None:
+        await ensure_volatile(outside.gateway)
+        made_again.set()
+
+    outside.gateway.on_reconnect(make_again)
+    async with asyncio.TaskGroup() as tasks:
+        reader = Reader(outside, tasks)
+        await reader.until(3)
+        outside.broker.kill()
+        outside.broker.restart()
+        async with asyncio.timeout(15):
+            await made_again.wait()
+            await _connected(outside.bot)
+        await outside.print(3, 4)
+        assert (await reader.until(5))[-2:] == ["piece 3", "piece 4"]
+        reader.stop()
+
+
+async def _connected(connection: Connection) -> None:
+    while not connection.connected:
+        await asyncio.sleep(0.01)
+
+
+class Letters:
+    """An Ask that knows some dead letters."""
+
+    def __init__(self, *letters: DeadLetter) -> None:
+        self.letters = list(letters)
+
+    async def __call__(self, query: object, **_: object) -> DeadLetters:
+        assert isinstance(query, ListDead)
+        return DeadLetters(items=self.letters)
+
+
+async def test_a_command_in_the_queue_is_on_its_way(outside: Outside) -> None:
+    where = BrokerWhereabouts(outside.gateway, Letters())  # type: ignore[arg-type]
+    assert await where("orchestrator", "task", "t1") == Nowhere()
+    sender = Sender(outside.gateway, await outside.publisher(outside.gateway))
+    await sender.start()
+    assert await sender(CancelTask(task_id=T1), actor="a", wait_s=0) is None
+    assert await where("orchestrator", "task", "t1") == OnItsWay()
+    assert await where("orchestrator", "task", "t2") == Nowhere()
+
+
+async def test_what_the_log_has_is_on_its_way_to_the_views(outside: Outside) -> None:
+    where = BrokerWhereabouts(outside.gateway, Letters())  # type: ignore[arg-type]
+    store = JetStreamStore(outside.owner, await outside.publisher(outside.owner))
+    commit = Commit(id=new_id(), at=NOON, actor="a", cause="c", chain="c", facts=[])
+    await store.append("task", "t1", commit, expected=0)
+    assert await where("orchestrator", "task", "t1") == OnItsWay()
+    assert await where("orchestrator", "bot", "t1") == Nowhere()
+
+
+async def test_what_could_not_be_handled_lies_dead(outside: Outside) -> None:
+    where = BrokerWhereabouts(outside.gateway, Letters(letter("d1", key="t1")))  # type: ignore[arg-type]
+    assert await where("orchestrator", "task", "t1") == Dead("d1", "boom")
+    assert await where("orchestrator", "task", "t2") == Nowhere()
