@@ -42,11 +42,11 @@ def logs(here: Here, *, name: str | None, follow: bool, lines: int) -> None:
     """Show what services and bots wrote; without a name, all services."""
     files = _files(here.data, name)
     label = len(files) > 1
-    tails = [Tail(file) for file in files]
-    for tail in tails:
-        for text in tail.last(lines):
-            _show(tail.name, text, label=label, as_json=here.as_json)
-    with contextlib.suppress(KeyboardInterrupt):  # how one stops looking
+    with contextlib.ExitStack() as opened, contextlib.suppress(KeyboardInterrupt):  # how one stops looking
+        tails = [opened.enter_context(contextlib.closing(Tail(file))) for file in files]
+        for tail in tails:
+            for text in tail.last(lines):
+                _show(tail.name, text, label=label, as_json=here.as_json)
         while follow:
             time.sleep(POLL_S)
             for tail in tails:
@@ -62,6 +62,10 @@ class Tail:
         self._path = path
         self._file: IO[str] = path.open(errors="replace")
         self._half = ""
+
+    def close(self) -> None:
+        """Look no more."""
+        self._file.close()
 
     def last(self, count: int) -> list[str]:
         """The last lines that are there now."""

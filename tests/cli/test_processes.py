@@ -95,7 +95,6 @@ async def running(
 
 async def new_pid(child: Child, old: int | None) -> int:
     async with asyncio.timeout(WITHIN_S):
-        await child.ended.wait()
         await child.ready.wait()
     assert child.pid is not None
     assert child.pid != old
@@ -191,6 +190,7 @@ async def test_a_restarted_gateway_answers_on_the_same_socket(tmp_path: Path, ht
         assert before == await answered_by(http)
 
         os.kill(before, signal.SIGKILL)
+        await child.ended.wait()
         waiting = asyncio.ensure_future(answered_by(http))
         after = await new_pid(child, before)
 

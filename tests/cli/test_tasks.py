@@ -1,0 +1,217 @@
+"""How tasks are listed and looked at."""
+
+import httpx
+import msgspec
+
+from cli.events import Event, parse
+from shared.contracts.orchestrator.queries import BotVerdict, Timeline, TimelineEntry, Why
+from shared.contracts.words import BotId, TaskId
+from tests.cli.conftest import Run
+from tests.cli.fake_hive import NOON, FakeHive, attempt, document, page, problem, task
+
+
+def test_tasks_are_asked_for_by_state_type_bot_and_priority(run: Run, hive: FakeHive) -> None:
+    hive.on("GET /v1/tasks", page(task("t2", "failed"), task("t1")))
+
+    result = run("tasks", "--state", "failed", "--type", "code", "--bot", "alpha", "--priority", "P0")
+
+    assert dict(hive.last.url.params) == {
+        "state": "failed",
+        "type": "code",
+        "bot": "alpha",
+        "priority": "P0",
+        "limit": "50",
+    }
+    heading, first, second = result.stdout.splitlines()
+    assert heading.split() == ["ID", "STATE", "TYPE", "PRIORITY", "BOT", "TOOK", "CONTENT"]
+    assert first.split() == ["t2", "failed", "code", "P2", "alpha", "12", "ms", "git", "status"]
+    assert second.startswith("t1")
+
+
+def test_a_long_list_comes_page_after_page(run: Run, hive: FakeHive) -> None:
+    pages = [page(*[task(f"t{n}") for n in range(200)], next_cursor="c1"), page(task("last"))]
+    hive.on("GET /v1/tasks", *pages)
+
+    result = run("tasks", "--limit", "500", "--json")
+
+    told = msgspec.json.decode(result.stdout)
+    assert len(told["items"]) == 201
+    assert told["next_cursor"] is None
+    assert [request.url.params.get("cursor") for request in hive.asked] == [None, "c1"]
+    assert [request.url.params["limit"] for request in hive.asked] == ["200", "200"]
+
+
+def test_what_follows_is_said(run: Run, hive: FakeHive) -> None:
+    hive.on("GET /v1/tasks", page(task("t1"), next_cursor="c1"))
+
+    result = run("tasks", "--limit", "1")
+
+    assert "--cursor c1" in result.stderr
+
+
+def test_no_tasks_is_no_error(run: Run, hive: FakeHive) -> None:
+    hive.on("GET /v1/tasks", page())
+
+    result = run("tasks")
+
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "No tasks." in result.stderr
+
+
+def test_a_task_is_shown_with_its_attempts_and_output(run: Run, hive: FakeHive) -> None:
+    hive.on("GET /v1/tasks/t1", document(task(attempts=(attempt(1, "lost"), attempt(2, "completed")))))
+
+    result = run("task", "show", "t1")
+
+    assert "state       completed" in result.stdout
+    assert "lost" in result.stdout
+    assert result.stdout.endswith("on branch main\n")
+
+
+def test_a_task_that_is_not_there_is_exit_3(run: Run, hive: FakeHive) -> None:
+    hive.on("GET /v1/tasks/t9", problem(404, "task_not_found", "there is no task t9"))
+
+    result = run("task", "show", "t9")
+
+    assert result.exit_code == 3
+    assert "error: there is no task t9" in result.stderr
+    assert "next: `hive tasks`" in result.stderr
+
+
+def test_why_tells_bot_by_bot(run: Run, hive: FakeHive) -> None:
+    why = Why(
+        id=TaskId("t1"),
+        state="queued",
+        explanation="no bot can do this now",
+        waits_for="a_bot",
+        queue_position=2,
+        bots=[BotVerdict(bot=BotId("alpha"), reason="it does only testing")],
+        advice="launch one",
+    )
+    hive.on("GET /v1/tasks/t1/why", document(why))
+
+    result = run("task", "why", "t1")
+
+    assert "no bot can do this now" in result.stdout
+    assert "number 2 in the queue" in result.stdout
+    assert "alpha  it does only testing" in result.stdout
+    assert "next: launch one" in result.stdout
+
+
+def test_a_timeline_has_a_line_for_each_fact(run: Run, hive: FakeHive) -> None:
+    entry = TimelineEntry(
+        sequence=3,
+        at=NOON,
+        fact="TaskAssigned",
+        actor="svc-orchestrator",
+        cause="c",
+        after_ms=1.5,
+        since_start_ms=4.0,
+        detail=msgspec.Raw(b'{"fact":"TaskAssigned","task_id":"t1","bot_id":"alpha","attempt":1}'),
+    )
+    hive.on("GET /v1/tasks/t1/timeline", document(Timeline(id=TaskId("t1"), entries=[entry])))
+
+    result = run("task", "timeline", "t1")
+
+    assert "+1.5 ms" in result.stdout
+    assert "bot_id=alpha attempt=1" in result.stdout
+    assert "task_id=t1" not in result.stdout
+
+
+def stream(*events: bytes) -> httpx.Response:
+    return httpx.Response(200, content=b"".join(events), headers={"Content-Type": "text/event-stream"})
+
+
+def chunk(sequence: int, text: str, channel: str = "out") -> bytes:
+    data = {"task_id": "t1", "token": 1, "index": sequence, "text": text, "channel": channel}
+    return b"id: %d\nevent: chunk\ndata: %b\n\n" % (sequence, msgspec.json.encode(data))
+
+
+def end(state: str) -> bytes:
+    return b"event: end\ndata: %b\n\n" % msgspec.json.encode(task(state=state))
+
+
+def test_watching_prints_output_as_it_appears_until_the_end(run: Run, hive: FakeHive) -> None:
+    hive.on(
+        "GET /v1/tasks/t1/stream",
+        stream(b": still here\n\n", chunk(5, "one\n"), chunk(6, "oh\n", "err"), end("completed")),
+    )
+
+    result = run("task", "watch", "t1")
+
+    assert (result.exit_code, result.stdout) == (0, "one\n")
+    assert "oh\n" in result.stderr
+    assert "completed by alpha" in result.stderr
+
+
+def test_a_stream_that_moves_or_breaks_is_resumed_behind_the_last_chunk(run: Run, hive: FakeHive) -> None:
+    hive.on(
+        "GET /v1/tasks/t1/stream",
+        stream(chunk(5, "one\n"), b"event: moved\ndata: {}\n\n"),
+        stream(chunk(6, "two\n"), b"event: chunk\nda"),
+        stream(end("failed")),
+    )
+
+    result = run("task", "watch", "t1")
+
+    assert (result.exit_code, result.stdout) == (1, "one\ntwo\n")
+    assert [request.headers.get("Last-Event-ID") for request in hive.asked] == [None, "5", "6"]
+
+
+def test_a_gap_is_said(run: Run, hive: FakeHive) -> None:
+    hive.on(
+        "GET /v1/tasks/t1/stream", stream(b'event: gap\ndata: {"after":1,"before":9}\n\n', end("completed"))
+    )
+
+    assert "output was skipped here" in run("task", "watch", "t1").stderr
+
+
+def test_a_problem_on_the_way_is_an_error_like_any_other(run: Run, hive: FakeHive) -> None:
+    told = b'{"title":"Service Unavailable","status":503,"code":"unavailable","detail":"the broker is away"}'
+    hive.on("GET /v1/tasks/t1/stream", stream(b"event: problem\ndata: %b\n\n" % told))
+
+    result = run("task", "watch", "t1")
+
+    assert result.exit_code == 5
+    assert "the broker is away" in result.stderr
+
+
+def test_watching_as_json_is_a_line_for_each_event(run: Run, hive: FakeHive) -> None:
+    hive.on("GET /v1/tasks/t1/stream", stream(chunk(5, "one\n"), end("completed")))
+
+    lines = [msgspec.json.decode(line) for line in run("task", "watch", "t1", "--json").stdout.splitlines()]
+
+    assert [line["event"] for line in lines] == ["chunk", "end"]
+    assert lines[0]["data"]["text"] == "one\n"
+
+
+def test_several_tasks_are_cancelled_with_a_reason(run: Run, hive: FakeHive) -> None:
+    hive.on("POST /v1/tasks/t1/cancel", document(task("t1", "cancelled")))
+    hive.on("POST /v1/tasks/t2/cancel", document(task("t2", "cancelled")))
+
+    result = run("task", "cancel", "t1", "t2", "--reason", "a mistake")
+
+    assert result.exit_code == 0
+    assert hive.body() == {"reason": "a mistake"}
+    assert [line.split()[:2] for line in result.stdout.splitlines()] == [
+        ["t1", "cancelled"],
+        ["t2", "cancelled"],
+    ]
+
+
+def test_a_task_that_cannot_be_resumed_is_refused(run: Run, hive: FakeHive) -> None:
+    hive.on("POST /v1/tasks/t1/resume", problem(409, "task_not_blocked", "t1 is not blocked"))
+
+    result = run("task", "resume", "t1")
+
+    assert result.exit_code == 4
+    assert "t1 is not blocked" in result.stderr
+
+
+def test_events_are_read_as_the_standard_says() -> None:
+    lines = [": hi", "event: a", "data: 1", "data:2", "id: 7", "", "data: x", "", "event: half"]
+
+    assert list(parse(lines)) == [
+        Event(name="a", data="1\n2", id="7"),
+        Event(name="message", data="x", id="7"),
+    ]
