@@ -36,7 +36,9 @@ async def maybe(request: Request) -> str:
     return (await OPTIONAL.read(request)).name
 
 
-APP = Litestar([take, maybe], exception_handlers={Exception: response_of}, openapi_config=None, logging_config=None)
+APP = Litestar(
+    [take, maybe], exception_handlers={Exception: response_of}, openapi_config=None, logging_config=None
+)
 JSON = {"Content-Type": "application/json"}
 
 
@@ -114,7 +116,9 @@ async def test_deep_nesting_is_a_bad_request() -> None:
     async def nested(request: Request) -> str:
         return str(len(await deep.read(request)))
 
-    app = Litestar([nested], exception_handlers={Exception: response_of}, openapi_config=None, logging_config=None)
+    app = Litestar(
+        [nested], exception_handlers={Exception: response_of}, openapi_config=None, logging_config=None
+    )
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test") as client:
         answer = await client.post("/deep", content=b"[" * 200_000 + b"]" * 200_000, headers=JSON)
     assert answer.status_code == 400

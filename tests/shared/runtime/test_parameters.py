@@ -35,7 +35,9 @@ async def headers(request: Request) -> dict[str, object]:
     }
 
 
-APP = Litestar([listing, headers], exception_handlers={Exception: response_of}, openapi_config=None, logging_config=None)
+APP = Litestar(
+    [listing, headers], exception_handlers={Exception: response_of}, openapi_config=None, logging_config=None
+)
 
 
 async def ask(path: str, **told: str) -> httpx.Response:
