@@ -5,15 +5,16 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import msgspec
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
 
 from shared.contracts import naming
-from shared.contracts.orchestrator.commands import Done, LaunchBot, ReportBotExit, ReportTask
+from shared.contracts.orchestrator.commands import ClaimTask, Done, LaunchBot, ReportBotExit, ReportTask
 from shared.contracts.orchestrator.facts import BotSpec, Output
 from shared.contracts.orchestrator.protocol import (
     Assignment,
@@ -55,7 +56,8 @@ class Host:
         self._client = client
         self.running: dict[BotId, int] = {}
         self.retired: list[BotId] = []
-        self.refuses: HostAnswer | None = None
+        self.orders: list[str] = []
+        self.starts = True
 
     async def open(self) -> None:
         await self._client.subscribe(naming.host_subject("local"), cb=self._on_order)
@@ -76,11 +78,10 @@ class Host:
     async def _on_order(self, message: Msg) -> None:
         order = _orders.decode(message.data)
         match order:
-            case StartOrder() if self.refuses is not None:
-                await message.respond(encode(self.refuses))
-                return
             case StartOrder():
-                self.running[order.bot_id] = order.generation
+                self.orders.append(f"start {order.bot_id} {order.generation}")
+                if self.starts:
+                    self.running[order.bot_id] = order.generation
             case StopOrder():
                 self.running.pop(order.bot_id, None)
             case RetireOrder():
@@ -97,6 +98,7 @@ class Bot:
         self.bot_id = bot_id
         self.generation = generation
         self.held: dict[int, Assignment] = {}
+        self._beating: asyncio.Task[None] | None = None
 
     async def beat(self) -> HeartbeatAnswer:
         """One heartbeat, and what the orchestrator answers."""
@@ -111,6 +113,32 @@ class Bot:
             naming.heartbeat_subject(self.bot_id), encode(heartbeat), timeout=5
         )
         return _answers.decode(answer.data)
+
+    def keep_beating(self) -> None:
+        """From now on it beats by itself, every half second."""
+        self._beating = asyncio.get_running_loop().create_task(self._beat_on())
+
+    async def _beat_on(self) -> None:
+        while True:
+            with suppress(NatsError):
+                await self.beat()
+            await asyncio.sleep(0.5)
+
+    async def close(self) -> None:
+        if self._beating is not None:
+            self._beating.cancel()
+            await asyncio.wait([self._beating])
+
+    async def claim(self, assignment: Assignment) -> Outcome:
+        """Ask whether it may begin work that must not be done twice."""
+        claim = ClaimTask(task_id=assignment.task_id, bot_id=self.bot_id, token=assignment.token)
+        return await publish_command(self._client, naming.bot_sender(self.bot_id), claim)
+
+    async def file(self, verb: str, data: bytes, assignment: Assignment) -> Msg:
+        """Ask for a file, or have one kept."""
+        headers = {"Hive-Task": assignment.task_id, "Hive-Token": str(assignment.token)}
+        subject = naming.file_subject(self.bot_id, verb)
+        return await self._client.request(subject, data, timeout=10, headers=headers)
 
     async def take(self) -> Assignment:
         """Wait for an assignment, take it and name it."""
@@ -222,18 +250,21 @@ class Hive:
         await self.committed(LaunchBot(bot_id=BotId(bot_id), spec=spec or BotSpec(engine="echo")))
 
         async def ordered() -> bool:
-            return BotId(bot_id) in self.host.running
+            return any(order.startswith(f"start {bot_id} ") for order in self.host.orders)
 
         await self.until(ordered)
         async with self.broker.client(naming.bot_sender(bot_id)) as client:
-            bot = Bot(client, BotId(bot_id), self.host.running[BotId(bot_id)])
+            bot = Bot(client, BotId(bot_id), self.host.running.get(BotId(bot_id), 1))
 
             async def is_up() -> bool:
                 await bot.beat()
                 return (await self.bot(bot_id)).state in ("idle", "busy")
 
             await self.until(is_up)
-            yield bot
+            try:
+                yield bot
+            finally:
+                await bot.close()
 
 
 @asynccontextmanager
