@@ -12,7 +12,7 @@ from shared.runtime.directget import every
 from shared.runtime.jetstream import EXPECTED
 from shared.runtime.publish import Publisher
 from shared.runtime.topology import ensure
-from shared.runtime.waves import BATCH_FROM, Waves
+from shared.runtime.waves import BATCH_FROM, BATCH_S, Waves
 from tests.support.nats_server import LocalBroker
 
 Publish = Callable[[str, int], "asyncio.Task[int]"]
@@ -25,7 +25,7 @@ class Shore:
         self.broker = broker
         self.publisher = publisher
         self.waves = Waves(publisher)
-        self.waves._single_s, self.waves._until_probe = 1.0, 1_000_000  # as if singles were slow
+        self.waves._single_s = 1.0  # as if singles were slow
 
     def publish(self, task: str, expected: int = 0) -> "asyncio.Future[int]":
         headers = {EXPECTED: str(expected)}
@@ -77,6 +77,49 @@ async def test_two_writers_of_one_subject_in_one_wave_one_wins(shore: Shore) -> 
     assert sum(isinstance(end, int) for end in ends) == 2 * BATCH_FROM
     assert sum(isinstance(end, BrokerRefused) for end in ends) == 2 * BATCH_FROM
     assert len(await shore.stored()) == 2 * BATCH_FROM
+
+
+async def test_one_that_is_too_large_fails_alone(shore: Shore) -> None:
+    waves, most = shore.waves, shore.publisher.connection.nc.max_payload
+    many = [asyncio.ensure_future(shore.publish(f"t{number}")) for number in range(2 * BATCH_FROM)]
+
+    with pytest.raises(BrokerRefused):
+        await waves.publish("evt.task.huge", bytes(most + 1), {EXPECTED: "0"})
+
+    assert len(set(await asyncio.gather(*many))) == 2 * BATCH_FROM
+
+
+async def test_who_no_longer_waits_leaves_no_trace(shore: Shore) -> None:
+    for _ in range(20):
+        many = [shore.publish(f"t{number}") for number in range(4 * BATCH_FROM)]
+        await asyncio.sleep(0)
+        for each in many[::3]:
+            each.cancel()
+        await asyncio.gather(*many, return_exceptions=True)
+
+    assert shore.waves._singles == 0
+    assert not shore.waves._waiting
+    assert await shore.publish("last") > 0
+
+
+async def test_with_few_in_flight_nothing_waits_for_company(shore: Shore) -> None:
+    for number in range(20):
+        await shore.publish(f"t{number}")
+
+    assert shore.waves._batch_s == BATCH_S, "a batch was measured, though never more than one waited"
+
+
+async def test_a_known_message_id_in_a_batch_is_told_its_first_sequence(shore: Shore) -> None:
+    def publish(number: int) -> "asyncio.Future[int]":
+        return asyncio.ensure_future(
+            shore.waves.publish(f"evt.task.t{number}", b"x", {}, msg_id=f"m{number}")
+        )
+
+    first = await publish(3)
+    sequences = await asyncio.gather(*(publish(number) for number in range(2 * BATCH_FROM)))
+
+    assert sequences[3] == first
+    assert len(set(sequences)) == 2 * BATCH_FROM
 
 
 async def test_what_was_answered_is_there_after_a_crash(shore: Shore) -> None:
