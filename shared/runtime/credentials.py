@@ -1,8 +1,9 @@
-"""Who may speak to the broker: the operator, the hive's account, and the users that are signed for it.
+"""Who may speak to the broker: the operator, two accounts, and the users that are signed for them.
 
-Trust, from the top: the operator signs the accounts; the hive's account lists a signing key for each role of
-permissions.py, with what that role may do; a signing key makes users of its role and of no other. The bot
-host has the bots' signing key alone. Who has `authority.json` has all: the supervisor; in compose, `init`.
+Trust, from the top: the operator signs the accounts, one for the services and one for the bots; an account
+lists a signing key for each role of permissions.py, with what that role may do; a signing key makes users
+of its role and of no other. The bot host has the bots' signing key alone. Who has `authority.json` has all:
+the supervisor; in compose, `init` and `ops`.
 """
 
 import hashlib
@@ -15,7 +16,17 @@ import msgspec
 
 from shared.contracts.words import is_name
 from shared.runtime import clock, private, signing
-from shared.runtime.permissions import BOT, ROLES, SYSTEM_ROLE, SYSTEM_SENDER, Role
+from shared.runtime.permissions import (
+    ANSWERED_WITHIN,
+    BOT,
+    CROSSINGS,
+    ROLES,
+    SYSTEM_ROLE,
+    SYSTEM_SENDER,
+    Crossing,
+    Role,
+)
+from shared.runtime.streamconfig import ns
 
 AUTHORITY_FILE: Final = "authority.json"
 SIGNER_FILE: Final = "bots.signer"
@@ -33,19 +44,16 @@ class CredentialsError(Exception):
 
 
 class _Secrets(msgspec.Struct, kw_only=True):
-    """What `authority.json` holds.
-
-    `services`: the public keys of their users. `revocations`: a user's public key, and when, in Unix seconds.
-    """
+    """What `authority.json` holds: every seed, and what was revoked (a user's public key: Unix seconds)."""
 
     operator: str
     system: str
     account: str
+    bots: str
     roles: dict[str, str]
     made_at: int
     issued_at: int
     claims_digest: str = ""
-    services: list[str] = msgspec.field(default_factory=list)
     revocations: dict[str, int] = msgspec.field(default_factory=dict)
 
 
@@ -91,6 +99,7 @@ class Authority:
         self.operator_id = signing.public_key(keys.operator)
         self.system_account_id = signing.public_key(keys.system)
         self.account_id = signing.public_key(keys.account)
+        self.bots_account_id = signing.public_key(keys.bots)
 
     @property
     def operator_jwt(self) -> str:
@@ -105,18 +114,17 @@ class Authority:
 
     @property
     def account_jwt(self) -> str:
-        """The hive's account: its limits, its roles, and who was revoked."""
-        return signing.sign(
-            self._secrets.operator,
-            subject=self.account_id,
-            name="hive",
-            at=_moment(self._secrets.issued_at),
-            claims=self._account_claims(),
-        )
+        """The services' account: its limits, its roles, and what it lets the bots' account reach."""
+        return self._account(self.account_id, "hive", self._service_claims())
+
+    @property
+    def bots_account_jwt(self) -> str:
+        """The bots' account: what it reaches of the services', the bots' role, and who was revoked."""
+        return self._account(self.bots_account_id, "bots", self._bots_claims())
 
     @property
     def preload(self) -> dict[str, str]:
-        """Both accounts' JWTs by account: what a new server starts from."""
+        """The accounts' JWTs by account: what a new server starts from."""
         system = signing.sign(
             self._secrets.operator,
             subject=self.system_account_id,
@@ -124,15 +132,16 @@ class Authority:
             at=_moment(self._secrets.made_at),
             claims={"type": "account", "limits": _limits(jetstream=False)},
         )
-        return {self.system_account_id: system, self.account_id: self.account_jwt}
+        return {
+            self.system_account_id: system,
+            self.account_id: self.account_jwt,
+            self.bots_account_id: self.bots_account_jwt,
+        }
 
     def service_creds(self, sender: str) -> str:
         """A new user of the role of that name: `ops`, `gateway`, `svc-<service>`."""
         assert sender != BOT, "bots are made by a BotSigner"
-        creds, user = _mint(self._secrets.roles[sender], self.account_id, sender)
-        self._secrets.services.append(user)
-        self._save()
-        return creds
+        return _mint(self._secrets.roles[sender], self.account_id, sender)[0]
 
     def system_creds(self) -> str:
         """A new user of the system account."""
@@ -140,7 +149,7 @@ class Authority:
 
     def bot_signer(self) -> BotSigner:
         """The key that makes bots' users."""
-        return BotSigner(account=self.account_id, seed=self._secrets.roles[BOT])
+        return BotSigner(account=self.bots_account_id, seed=self._secrets.roles[BOT])
 
     def creds_path(self, sender: str) -> Path:
         """Where `create_authority` left the `.creds` file of a sender."""
@@ -152,11 +161,11 @@ class Authority:
         return self._folder / SIGNER_FILE
 
     def note_revocation(self, user_public_key: str) -> str:
-        """The account's JWT in which a bot's user is revoked: on disk already, to be pushed by the caller."""
-        if not signing.is_user(user_public_key) or user_public_key in self._secrets.services:
+        """The bots' account's JWT in which the user is revoked: on disk already, the caller pushes it."""
+        if not signing.is_user(user_public_key):
             raise CredentialsError("only a bot's user can be revoked, by its public key")
         if user_public_key in self._secrets.revocations:
-            return self.account_jwt
+            return self.bots_account_jwt
         now = int(clock.now().timestamp())
         oldest = now - int(BOT_USER_LIFETIME.total_seconds())
         kept = {key: at for key, at in self._secrets.revocations.items() if at > oldest}
@@ -167,27 +176,41 @@ class Authority:
             )
         self._secrets.revocations = kept | {user_public_key: now}
         self._issue()
-        return self.account_jwt
+        return self.bots_account_jwt
 
-    def _account_claims(self) -> dict[str, Any]:
+    def _account(self, subject: str, name: str, claims: dict[str, Any]) -> str:
+        at = _moment(self._secrets.issued_at)
+        return signing.sign(self._secrets.operator, subject=subject, name=name, at=at, claims=claims)
+
+    def _service_claims(self) -> dict[str, Any]:
         return {
             "type": "account",
             "limits": _limits(jetstream=True),
-            "signing_keys": [
-                {
-                    "kind": "user_scope",
-                    "key": signing.public_key(self._secrets.roles[name]),
-                    "role": name,
-                    "template": _template(role),
-                }
-                for name, role in ROLES.items()
-            ],
+            "exports": [_export(crossing) for crossing in CROSSINGS],
+            "signing_keys": [self._signing_key(name) for name in ROLES if name != BOT],
+        }
+
+    def _bots_claims(self) -> dict[str, Any]:
+        return {
+            "type": "account",
+            "limits": _limits(jetstream=False),
+            "imports": [_import(crossing, self.account_id) for crossing in CROSSINGS],
+            "signing_keys": [self._signing_key(BOT)],
             "revocations": self._secrets.revocations,
         }
 
+    def _signing_key(self, role: str) -> dict[str, Any]:
+        return {
+            "kind": "user_scope",
+            "key": signing.public_key(self._secrets.roles[role]),
+            "role": role,
+            "template": _template(ROLES[role]),
+        }
+
     def _issue(self) -> None:
-        """Give the account a newer JWT if its claims have changed: the server keeps the newest it saw."""
-        digest = hashlib.sha256(msgspec.json.encode(self._account_claims(), order="sorted")).hexdigest()
+        """Give the accounts newer JWTs if their claims have changed: the server keeps the newest it saw."""
+        claims = (self._service_claims(), self._bots_claims())
+        digest = hashlib.sha256(msgspec.json.encode(claims, order="sorted")).hexdigest()
         if digest == self._secrets.claims_digest:
             return
         self._secrets.claims_digest = digest
@@ -221,6 +244,7 @@ def create_authority(folder: Path) -> Authority:
             operator=signing.new_seed(signing.PREFIX_OPERATOR),
             system=signing.new_seed(signing.PREFIX_ACCOUNT),
             account=signing.new_seed(signing.PREFIX_ACCOUNT),
+            bots=signing.new_seed(signing.PREFIX_ACCOUNT),
             roles={},
             made_at=now,
             issued_at=now - 1,
@@ -244,6 +268,19 @@ def _mint(
     claims |= {"issuer_account": account} if own is None else _template(own)
     jwt = signing.sign(seed, subject=user, name=name, at=now, claims=claims, **expiry)
     return signing.creds_text(jwt, user_seed), user
+
+
+def _export(crossing: Crossing) -> dict[str, Any]:
+    export: dict[str, Any] = {"name": crossing.subject, "subject": crossing.subject, "type": crossing.kind}
+    if crossing.kind == "service":
+        export["response_type"] = {"one": "Singleton", "many": "Stream"}[crossing.answers]
+        export["response_threshold"] = ns(ANSWERED_WITHIN)
+    return export
+
+
+def _import(crossing: Crossing, account: str) -> dict[str, Any]:
+    subject = {"name": crossing.subject, "subject": crossing.subject}
+    return {**subject, "account": account, "type": crossing.kind}
 
 
 def _template(role: Role) -> dict[str, Any]:

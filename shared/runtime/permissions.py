@@ -1,9 +1,15 @@
 """What every user of the broker may publish and subscribe to; everything else is denied.
 
-The lists stand in the account's JWT, a scoped signing key for each role; a user's own JWT says only its name.
+The lists stand in the accounts' JWTs, a scoped signing key for each role; a user's own JWT says its name
+only.
+
+Bots live in an account of their own. A list of subjects alone would not hold them: the broker answers a
+pull or a publish on whatever reply subject it names, with the broker's own rights, be it `evt.task.1` or
+`$JS.API.STREAM.DELETE.EVENTS`. Between accounts an answer finds only the one who asked.
 """
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 
 from shared.contracts import naming
@@ -26,10 +32,24 @@ CLAIMS_UPDATE_SUBJECT: Final = "$SYS.REQ.CLAIMS.UPDATE"
 REVOKE_SUBJECT: Final = "ops.revoke"
 """Where a bot host asks that a user be revoked; see revocation.py."""
 
+ANSWERED_WITHIN: Final = timedelta(seconds=60)
+"""After this an answer no longer finds its way back into the bots' account."""
 BOT_SUBSCRIPTIONS_MAX: Final = 32
 BOT_PAYLOAD_BYTES_MAX: Final = INPUT_BYTES_MAX + 100_000  # a whole file and its headers
 
 Subjects = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """Subjects that reach from one account into the other. `answers` to a request: `one` or `many`.
+
+    A `service` goes from the bots to the services, and its answers back; a `stream` goes to the bots only.
+    """
+
+    subject: str
+    kind: str = "service"
+    answers: str = "one"
 
 
 @dataclass(frozen=True)
@@ -57,16 +77,8 @@ def _follow(stream: str) -> Subjects:
     return (
         *_look_at(stream),
         f"$JS.API.CONSUMER.CREATE.{stream}.>",
-        f"$JS.API.CONSUMER.INFO.{stream}.*",
         f"$JS.API.CONSUMER.MSG.NEXT.{stream}.*",
-        f"$JS.FC.{stream}.>",
     )
-
-
-def _read_bucket(bucket: str) -> Subjects:
-    """Get and watch the keys of a bucket."""
-    stream = naming.bucket_stream(bucket)
-    return (*_follow(stream), f"$JS.API.CONSUMER.DELETE.{stream}.*")
 
 
 def _work_on(stream: str, consumer: str) -> Subjects:
@@ -97,11 +109,12 @@ def _service(service: str, aggregates: Subjects) -> Subjects:
         naming.command_subject("*", naming.service_sender(service), "*"),
         naming.dead_subject(service, "*"),
         "_INBOX.>",  # outcomes and answers, to whoever asked
+        "_R_.>",  # answers into the bots' account
         *_follow(naming.EVENTS),
         *_look_at(naming.DEAD),
         *_look_at(queue),
         *(subject for colour in naming.COLOURS for subject in _work_on(queue, f"{service}-{colour}")),
-        *(subject for bucket in buckets for subject in _read_bucket(bucket)),
+        *(subject for bucket in buckets for subject in _look_at(naming.bucket_stream(bucket))),
         f"$KV.{naming.SEATS_BUCKET}.{service}.*",
         f"$KV.{naming.SUSPECTS_BUCKET}.{service}.>",
         # These two vanish with the broker's process, so whoever misses them makes them again.
@@ -141,10 +154,8 @@ ROLES: Final[dict[str, Role]] = {
             *_service(naming.GATEWAY, ("key",)),
             "ask.>",
             *_look_at(naming.command_stream(ORCHESTRATOR)),
-            f"$JS.API.CONSUMER.INFO.{naming.command_stream(ORCHESTRATOR)}.*",
-            *_look_at(naming.DISPATCH),
+            f"$JS.API.STREAM.INFO.{naming.DISPATCH}",
             *_follow(naming.LIVE),
-            f"$JS.API.CONSUMER.DELETE.{naming.LIVE}.*",  # a reader that left
         ),
         subscribe=_doors(naming.GATEWAY),
     ),
@@ -158,13 +169,9 @@ ROLES: Final[dict[str, Role]] = {
             *_look_at(naming.DISPATCH),
             f"$JS.API.CONSUMER.CREATE.{naming.DISPATCH}.>",
             f"$JS.API.CONSUMER.DELETE.{naming.DISPATCH}.*",
-            f"$JS.API.CONSUMER.INFO.{naming.DISPATCH}.*",
-            f"$JS.API.CONSUMER.NAMES.{naming.DISPATCH}",
             f"$JS.API.STREAM.PURGE.{naming.DISPATCH}",
             f"$O.{naming.FILES}.>",
-            *_follow(_FILES),
-            f"$JS.API.CONSUMER.DELETE.{_FILES}.*",
-            f"$JS.API.STREAM.PURGE.{_FILES}",  # the chunks of an upload that failed
+            *_look_at(_FILES),
         ),
         subscribe=(
             *_doors(ORCHESTRATOR),
@@ -206,3 +213,15 @@ SYSTEM_ROLE: Final = Role(
     publish=(CLAIMS_UPDATE_SUBJECT,), subscribe=(f"{naming.inbox_prefix(SYSTEM_SENDER)}.>",)
 )
 """Of the system account, which shares no subject with the hive's."""
+
+CROSSINGS: Final = (
+    Crossing(naming.command_subject("*", "*", "*")),
+    Crossing(naming.heartbeat_subject("*")),
+    Crossing(naming.live_subject("*", "*")),
+    Crossing(naming.file_subject("*", "*")),
+    Crossing(f"$JS.API.CONSUMER.MSG.NEXT.{naming.DISPATCH}.*", answers="many"),
+    Crossing(f"$JS.ACK.{naming.DISPATCH}.>"),
+    Crossing(naming.control_subject("*"), kind="stream"),
+    Crossing(f"{naming.inbox_prefix('*')}.>", kind="stream"),  # outcomes; a bot may hear its own inbox only
+)
+"""All that passes between the bots' account and the services'; a bot's role bounds it to its own name."""

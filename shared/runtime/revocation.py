@@ -44,7 +44,7 @@ async def revoke(system: Connection, authority: Authority, user_public_key: str)
 async def push(system: Connection, authority: Authority) -> None:
     """Give the broker the account's JWT as the authority has it, through the system account's user."""
     message = await system.request(
-        CLAIMS_UPDATE_SUBJECT, authority.account_jwt.encode(), timeout=PUSHED_WITHIN_S
+        CLAIMS_UPDATE_SUBJECT, authority.bots_account_jwt.encode(), timeout=PUSHED_WITHIN_S
     )
     error = msgspec.json.decode(message.data, type=_Answer).error
     if error is not None:

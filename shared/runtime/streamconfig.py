@@ -57,6 +57,7 @@ class ConsumerConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     ack_wait: int = 0
     max_deliver: int = 0
     max_ack_pending: int = 0
+    max_expires: int = 0
     filter_subject: str = ""
     filter_subjects: tuple[str, ...] = ()
 

@@ -15,7 +15,7 @@ from shared.contracts import naming
 from shared.contracts.words import ACK_WAIT, PARTITIONS, SEAT_TTL
 from shared.kernel.codec import encode
 from shared.runtime.connection import BrokerRefused
-from shared.runtime.permissions import SERVICES
+from shared.runtime.permissions import ANSWERED_WITHIN, SERVICES
 from shared.runtime.streamconfig import (
     DEFAULT_WINDOW,
     ConsumerConfig,
@@ -37,6 +37,8 @@ DEAD_FOR: Final = timedelta(days=30)
 SUSPECT_FOR: Final = timedelta(days=1)
 COMMANDS_UNACKED_MAX: Final = 4_096
 ASSIGNMENTS_UNACKED_MAX: Final = 128
+PULL_FOR_MAX: Final = timedelta(seconds=45)
+assert PULL_FOR_MAX < ANSWERED_WITHIN  # or the way back into the bots' account would be forgotten first
 
 STREAM_NOT_FOUND: Final = 10059
 CONSUMER_NOT_FOUND: Final = 10014
@@ -233,6 +235,7 @@ def bot_consumer_config(bot_id: str) -> ConsumerRequest:
         ack_wait=ns(ACK_WAIT),
         max_deliver=-1,
         max_ack_pending=ASSIGNMENTS_UNACKED_MAX,
+        max_expires=ns(PULL_FOR_MAX),
         filter_subject=naming.run_subject(bot_id),
     )
     return ConsumerRequest(stream_name=naming.DISPATCH, config=config)

@@ -87,12 +87,13 @@ def test_a_user_s_own_jwt_states_no_permission(authority: Authority) -> None:
     creds, key = authority.bot_signer().mint("ada")
     claims = _claims(_jwt_of(creds))
     assert (claims["sub"], claims["name"]) == (key, "ada")
-    assert claims["nats"] == {"type": "user", "version": 2, "issuer_account": authority.account_id}
+    assert claims["nats"] == {"type": "user", "version": 2, "issuer_account": authority.bots_account_id}
 
 
 def test_the_bots_signer_is_not_the_account(authority: Authority) -> None:
     signer = authority.bot_signer()
-    assert signing.public_key(signer.seed) not in {authority.account_id, authority.operator_id}
+    assert signing.public_key(signer.seed) not in {authority.bots_account_id, authority.operator_id}
+    assert signer.account not in {authority.account_id, authority.system_account_id}
     assert signer.seed not in repr(signer)
 
 
@@ -101,14 +102,14 @@ def test_changed_permissions_make_a_newer_account(
 ) -> None:
     wider = replace(ROLES[BOT], publish=(*ROLES[BOT].publish, "more.{{name()}}"))
     monkeypatch.setitem(ROLES, BOT, wider)
-    before, after = _claims(authority.account_jwt), _claims(create_authority(tmp_path / "keys").account_jwt)
+    before = _claims(authority.bots_account_jwt)
+    after = _claims(create_authority(tmp_path / "keys").bots_account_jwt)
     assert after["iat"] > before["iat"]
     assert "more.{{name()}}" in str(after["nats"]["signing_keys"])
 
 
-def test_only_a_bot_s_user_can_be_revoked(authority: Authority) -> None:
-    gateway = _claims(_jwt_of(authority.creds_path("gateway").read_text()))["sub"]
-    for key in (gateway, authority.account_id, "U" * 56, "", "*"):
+def test_only_a_user_can_be_revoked(authority: Authority) -> None:
+    for key in (authority.account_id, "U" * 56, "", "*"):
         with pytest.raises(CredentialsError, match="only a bot's user"):
             authority.note_revocation(key)
 
@@ -209,7 +210,7 @@ async def test_a_revoked_user_stays_out_when_the_broker_starts_from_an_older_con
     stale = replace(broker.process.config, authority=create_authority(broker.folder / "keys"))
     assert await _is_let_in(broker, "bot-ada")
     await revocation.revoke(system, broker.authority, broker.keys["bot-ada"])
-    assert stale.authority.account_jwt != broker.authority.account_jwt
+    assert stale.authority.bots_account_jwt != broker.authority.bots_account_jwt
     await system.close()
     broker.close()
 
@@ -259,9 +260,27 @@ async def test_who_signs_with_a_key_of_another_hive_is_not_let_in(
     stranger = create_authority(tmp_path / "other").bot_signer()
     broker.authority.creds_path("bot-ada").write_text(stranger.mint("ada")[0])
     assert not await _is_let_in(broker, "bot-ada")
-    forged = BotSigner(account=broker.authority.account_id, seed=stranger.seed)
-    broker.authority.creds_path("bot-ada").write_text(forged.mint("ada")[0])
-    assert not await _is_let_in(broker, "bot-ada")
+    own = broker.authority
+    for account, seed in (
+        (own.bots_account_id, stranger.seed),
+        (own.account_id, stranger.seed),
+        (own.account_id, own.bot_signer().seed),  # the bots' signer makes no user among the services
+    ):
+        forged = BotSigner(account=account, seed=seed)
+        own.creds_path("bot-ada").write_text(forged.mint("ada")[0])
+        assert not await _is_let_in(broker, "bot-ada")
+
+
+async def test_a_service_cannot_be_cut_off_by_a_bot_host(broker: LocalBroker, system: Connection) -> None:
+    gateway = _claims(_jwt_of(broker.creds("gateway").read_text()))["sub"]
+    client, gone = await _cut(broker, "gateway")
+
+    await revocation.revoke(system, broker.authority, gateway)
+
+    await client.flush()
+    assert not gone.is_set()
+    await client.close()
+    assert await _is_let_in(broker, "gateway")
 
 
 async def test_two_hundred_bots_are_connected_at_once_and_one_is_cut_off(

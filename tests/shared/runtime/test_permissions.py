@@ -6,12 +6,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 
 from shared.contracts import naming
 from shared.contracts.words import INPUT_BYTES_MAX
-from shared.runtime.connection import BrokerRefused, connect
+from shared.runtime.connection import BrokerRefused, Connection, connect
 from shared.runtime.permissions import BOT, BOT_PAYLOAD_BYTES_MAX, OPS, ROLES, SERVICES, Role
 from shared.runtime.topology import ensure, ensure_bot_consumer
 from tests.support.nats_server import LocalBroker
@@ -241,6 +243,93 @@ async def test_the_system_user_pushes_accounts_and_nothing_else(server: LocalBro
     assert await may_subscribe(server, "sys", ">", "$SYS.>") == set()
 
 
+MSG_NEXT = "$JS.API.CONSUMER.MSG.NEXT.DISPATCH.bot-ada"
+ANSWERED_BY_THE_BROKER = [
+    (MSG_NEXT, b'{"batch":1,"no_wait":true}'),
+    (MSG_NEXT, b'{"batch":1}'),
+    ("cmd.orchestrator.bot-ada.t1", b"{}"),
+    ("live.ada.t1", b"{}"),
+]
+TARGETS = ["evt.task.t1", "$JS.API.STREAM.DELETE.DEAD", "$KV.seats.orchestrator.blue", "dead.orchestrator.1"]
+
+
+async def _stored(ops: Connection, stream: str) -> int:
+    answer = msgspec.json.decode(await ops.api(f"STREAM.INFO.{stream}"))
+    count: int = answer["state"]["messages"]
+    return count
+
+
+async def test_the_broker_s_own_answers_cannot_be_sent_where_a_bot_may_not_speak(broker: LocalBroker) -> None:
+    ops = await connect(broker.settings("ops"))
+    await ensure(ops)
+    orchestrator = await connect(broker.settings("svc-orchestrator"))
+    await ensure_bot_consumer(orchestrator, "ada")
+    async with broker.client("bot-ada") as ada:
+        for target in TARGETS:
+            await orchestrator.request("run.ada", b"work", timeout=5)
+            for subject, body in ANSWERED_BY_THE_BROKER:
+                await ada.publish(subject, body, reply=target)
+        await ada.request("cmd.orchestrator.bot-ada.last", b"{}", timeout=5)
+
+    assert await _stored(ops, "CMD_ORCHESTRATOR") == len(TARGETS) + 1
+    for stream in ("EVENTS", "DEAD", "KV_seats"):
+        assert await _stored(ops, stream) == 0
+    await orchestrator.close()
+    await ops.close()
+
+
+async def test_within_one_account_they_can_and_that_is_why_bots_have_their_own(broker: LocalBroker) -> None:
+    ops = await connect(broker.settings("ops"))
+    await ensure(ops)
+    async with broker.client("svc-bots") as host:
+        await host.publish("cmd.orchestrator.svc-bots.t1", b"{}", reply="evt.task.t1")
+        await host.request("cmd.orchestrator.svc-bots.last", b"{}", timeout=5)
+    assert await _stored(ops, "EVENTS") == 1
+    await ops.close()
+
+
+async def test_a_service_s_answer_to_a_bot_reaches_nobody_else(broker: LocalBroker) -> None:
+    ops = await connect(broker.settings("ops"))
+    await ensure(ops)
+    orchestrator = await connect(broker.settings("svc-orchestrator"))
+    heard = asyncio.Event()
+
+    async def on_heartbeat(message: Msg) -> None:
+        await orchestrator.publish(message.reply, b"held")
+        if message.data == b"last":
+            heard.set()
+
+    await orchestrator.subscribe("hb.*", on_heartbeat)
+    await orchestrator.nc.flush()
+    async with broker.client("bot-ada") as ada:
+        for target in (*TARGETS, "cmd.orchestrator.bot-bob.t1", "run.bob"):
+            await ada.publish("hb.ada", b"", reply=target)
+        assert (await ada.request("hb.ada", b"last", timeout=5)).data == b"held"
+    async with asyncio.timeout(5):
+        await heard.wait()
+    for stream in ("EVENTS", "DEAD", "KV_seats", "CMD_ORCHESTRATOR", "DISPATCH"):
+        assert await _stored(ops, stream) == 0
+    await orchestrator.close()
+    await ops.close()
+
+
+async def test_an_outcome_finds_the_bot_that_sent_the_command(broker: LocalBroker) -> None:
+    orchestrator = await connect(broker.settings("svc-orchestrator"))
+    async with broker.client("bot-ada") as ada, broker.client("bot-bob") as bob:
+        hers = await ada.subscribe("_INBOX.bot-ada.outcome")
+        his = await bob.subscribe("_INBOX.bot-bob.>")
+        for bot in (ada, bob):
+            await _settled(bot)
+
+        await orchestrator.publish("_INBOX.bot-ada.outcome", b"committed")
+        await orchestrator.publish("ctl.ada", b"nobody else hears this either")
+        await orchestrator.publish("_INBOX.bot-bob.last", b"last")
+
+        assert (await hers.next_msg(5)).data == b"committed"
+        assert (await his.next_msg(5)).data == b"last"
+    await orchestrator.close()
+
+
 async def test_a_bot_takes_its_own_work_and_acks_it(broker: LocalBroker) -> None:
     ops = await connect(broker.settings("ops"))
     await ensure(ops)
@@ -259,6 +348,22 @@ async def test_a_bot_takes_its_own_work_and_acks_it(broker: LocalBroker) -> None
 
     info = await ops.api("CONSUMER.INFO.DISPATCH.bot-ada")
     assert b'"num_ack_pending":0' in info
+    await orchestrator.close()
+    await ops.close()
+
+
+async def test_a_pull_that_outlasts_its_way_back_is_refused(broker: LocalBroker) -> None:
+    ops = await connect(broker.settings("ops"))
+    await ensure(ops)
+    orchestrator = await connect(broker.settings("svc-orchestrator"))
+    await ensure_bot_consumer(orchestrator, "ada")
+    async with broker.client("bot-ada") as ada:
+        inbox = ada.new_inbox()
+        pulled = await ada.subscribe(inbox)
+        await ada.publish(MSG_NEXT, b'{"batch":1,"expires":60000000000}', reply=inbox)
+        refusal = await pulled.next_msg(5)
+    assert refusal.headers is not None
+    assert "MaxRequestExpires" in refusal.headers["Description"]
     await orchestrator.close()
     await ops.close()
 
