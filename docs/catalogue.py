@@ -90,7 +90,7 @@ def _answer(answer: object) -> str:
 
 
 def _part(name: str, schema: Schema) -> str:
-    told = schema.get("description", "")
+    told = inspect.cleandoc(schema.get("description", ""))
     lines = [f"#### `{name}`\n", *([f"{told}\n"] if told else [])]
     if "enum" in schema:
         lines.append(f"One of {', '.join(f'`{value}`' for value in schema['enum'])}.\n")

@@ -50,7 +50,7 @@ class TaskType(StrEnum):
 class SideEffects(StrEnum):
     """What it means to run a task twice.
 
-    `safe`: nothing; `idempotent`: the same as once; `ask`: a person must say, when an attempt's end is unknown.
+    `safe`: nothing; `idempotent`: the same as once; `ask`: a person must say if an attempt's end is unknown.
     """
 
     SAFE = "safe"

@@ -21,7 +21,8 @@ def members(union: object) -> tuple[type[msgspec.Struct], ...]:
     origin = typing.get_origin(union)
     if origin is typing.Union or origin is types.UnionType:
         return tuple(member for part in typing.get_args(union) for member in members(part))
-    assert isinstance(union, type) and issubclass(union, msgspec.Struct), union
+    assert isinstance(union, type), union
+    assert issubclass(union, msgspec.Struct), union
     return (union,)
 
 
@@ -35,7 +36,7 @@ def tag_of(member: type[msgspec.Struct]) -> str:
 class Codec(Generic[T]):
     """Reads and writes the members of one union.
 
-    `upcasts` maps a retired class, still found in old messages, to the function that makes today's form of it.
+    `upcasts` maps a retired class, still found in old messages, to what makes today's form of it.
     Raises Undecodable for bytes that are not JSON or not of the union.
     """
 

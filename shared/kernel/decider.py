@@ -15,8 +15,8 @@ E = TypeVar("E")
 class Decider(Generic[S, C, E]):
     """Where an aggregate begins, how facts change it, and how a command becomes facts.
 
-    `evolve(state, fact, sequence, at)` copies; it never checks. `decide(state, command, at)` returns facts, `[]` for
-    "already so", or raises Rejected.
+    `evolve(state, fact, sequence, at)` copies; it never checks.
+    `decide(state, command, at)` returns facts, `[]` for "already so", or raises Rejected.
     """
 
     initial: S

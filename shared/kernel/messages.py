@@ -24,9 +24,10 @@ class Command(
 ):
     """A wish: imperative, answered at once, read strictly.
 
-    `service` decides it, on the `aggregate` whose id stands in the field `key_field`; only a sender of one of the
-    kinds in `senders` (`gateway`, `service`, `bot`) may send it. `opens` says that it begins an aggregate: where
-    memory holds none, there probably is none (the expected version of the append proves it).
+    `service` decides it, on the `aggregate` whose id stands in the field `key_field`.
+    Only a sender of one of the kinds in `senders` (`gateway`, `service`, `bot`) may send it.
+    `opens` says that it begins an aggregate: where memory holds none, there probably is none (the expected
+    version of the append proves it).
     """
 
     service: ClassVar[str]
@@ -59,7 +60,7 @@ class Query(
 
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A command on its way: its id, the chain it belongs to, and who asks (believed only from the gateway)."""
+    """A command on its way: its id, its chain, and who asks (believed only from the gateway)."""
 
     id: str
     chain: str

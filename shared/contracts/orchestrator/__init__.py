@@ -1,4 +1,4 @@
-"""What the orchestrator tells the others, what it can be asked to do, and how it talks with bots and their hosts.
+"""What the orchestrator tells the others, can be asked to do, and says to bots and their hosts.
 
 The names and fields here are stored and sent: add fields with a default, never rename one.
 """

@@ -89,7 +89,7 @@ class Undone(msgspec.Struct, frozen=True, kw_only=True, tag="undone", tag_field=
 
 
 class Stopped(msgspec.Struct, frozen=True, kw_only=True, tag="stopped", tag_field="end", omit_defaults=True):
-    """The bot stopped the engine without an end: shut down, or cut off. Whether it had begun to act is `begun`."""
+    """The bot stopped the engine without an end: shut down, or cut off. `begun`: it had begun to act."""
 
     reason: str
     begun: bool = True

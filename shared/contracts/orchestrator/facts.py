@@ -18,7 +18,7 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class RestartPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """When a bot that died is started again: `always` or `never`; after `crashes_max` in a row it is left alone."""
+    """When a bot that died is started again: `always` or `never`; not after `crashes_max` in a row."""
 
     restart: str = "always"
     backoff_first_s: float = 1.0
@@ -138,7 +138,7 @@ class TaskCompleted(Fact, frozen=True, kw_only=True):
 
 
 class AttemptFailed(Fact, frozen=True, kw_only=True):
-    """The attempt came to a bad end that is known. `retry_at` is when the next one may start; None: there is none."""
+    """The attempt came to a bad end that is known. `retry_at`: when the next may start, None: never."""
 
     task_id: TaskId
     bot_id: BotId

@@ -1,4 +1,4 @@
-"""What the orchestrator and a bot, or a bot host, say to each other besides commands. See docs/bot-protocol.md."""
+"""What the orchestrator and a bot, or a host, say besides commands. See docs/bot-protocol.md."""
 
 from datetime import datetime
 
@@ -9,7 +9,10 @@ from shared.contracts.words import BotId, SideEffects, TaskId, TaskType
 
 
 class Assignment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """On `run.<bot_id>`: do this. `token` goes into every word about the attempt; a token seen before is ignored."""
+    """On `run.<bot_id>`: do this.
+
+    `token` goes into every word about the attempt; a token seen before is ignored.
+    """
 
     task_id: TaskId
     token: int
@@ -47,7 +50,10 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class HeartbeatAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """`held` are the tokens still the bot's; whatever it named besides is to be stopped. `stop`: leave altogether."""
+    """`held` are the tokens still the bot's; whatever it named besides is to be stopped.
+
+    `stop`: leave altogether.
+    """
 
     held: tuple[int, ...] = ()
     stop: bool = False
@@ -80,7 +86,7 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class FileAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """To `file.<bot_id>.put` (headers `Hive-Task`, `Hive-Token`; body: the bytes): its name. Else the error."""
+    """To `file.<bot_id>.put` (headers `Hive-Task`, `Hive-Token`; body: the bytes): its name, or an error."""
 
     sha256: str = ""
     error: str = ""

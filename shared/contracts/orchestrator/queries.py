@@ -36,8 +36,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 class TaskDoc(msgspec.Struct, frozen=True, kw_only=True):
     """A task as everybody sees it.
 
-    `state`: queued, assigned, running, retrying, blocked, completed, failed, cancelled, expired. `version` is the
-    sequence of its newest commit.
+    `state`: queued, assigned, running, retrying, blocked, completed, failed, cancelled, expired.
+    `version` is the sequence of its newest commit.
     """
 
     id: TaskId
@@ -111,7 +111,8 @@ class Why(msgspec.Struct, frozen=True, kw_only=True):
 class BotDoc(msgspec.Struct, frozen=True, kw_only=True):
     """A bot as everybody sees it.
 
-    `state`: starting, idle, busy, draining, silent, restarting, broken, stopped, retired. Memory in bytes, uptime in s.
+    `state`: starting, idle, busy, draining, silent, restarting, broken, stopped, retired.
+    Memory in bytes, uptime in s.
     """
 
     name: BotId
@@ -199,7 +200,10 @@ class GetWhy(Query[Why], frozen=True, kw_only=True):
 
 
 class GetBot(Query[BotDoc], frozen=True, kw_only=True):
-    """One bot. `wait_up_s`: wait until it is up or cannot be. NotFound: `bot_not_found`, with the nearest names."""
+    """One bot. `wait_up_s`: wait until it is up or cannot be.
+
+    NotFound: `bot_not_found`, with the nearest names.
+    """
 
     service: ClassVar[str] = "orchestrator"
     answer: ClassVar[object] = BotDoc
@@ -245,7 +249,10 @@ class GetFile(Query[bytes], frozen=True, kw_only=True):
 
 
 class PutFile(Query[FileRef], frozen=True, kw_only=True):
-    """Keep these bytes, at most INPUT_BYTES_MAX, as a task's input; twice is once. Rejected: `file_too_large`."""
+    """Keep these bytes, at most INPUT_BYTES_MAX, as a task's input; twice is once.
+
+    Rejected: `file_too_large`.
+    """
 
     service: ClassVar[str] = "orchestrator"
     answer: ClassVar[object] = FileRef
