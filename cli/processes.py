@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+import psutil
+
 from cli import ports, probing
 from cli.data_dir import DataDir
 from cli.plan import STEADY_AFTER_S, Plan, Service, backoff_s
@@ -49,6 +51,7 @@ class Processes:
         self._plan = plan
         self._data = DataDir(plan.data)
         self._zygote = zygote
+        self._zygote_started = psutil.Process(zygote.pid).create_time()
         self._make_zygote = make_zygote
         self._http = http
         self._nats_url = ""
@@ -69,6 +72,11 @@ class Processes:
     def zygote_pid(self) -> int:
         """The process they are forked from."""
         return self._zygote.pid
+
+    @property
+    def zygote_started(self) -> float:
+        """When it was; with its number, that names it."""
+        return self._zygote_started
 
     @property
     def probes(self) -> dict[str, str]:
@@ -153,6 +161,8 @@ class Processes:
             async for end in self._zygote.exits():
                 self._on_end(end)
             if self._stopping:
+                for child in self.children.values():
+                    self._note_end(child)
                 return
             await self._replace_zygote()
 
@@ -191,6 +201,7 @@ class Processes:
                 self._note_end(child)
         self._zygote.close()
         self._zygote = self._make_zygote()
+        self._zygote_started = psutil.Process(self._zygote.pid).create_time()
         for child in self.children.values():
             self._tasks.create_task(self._start_again(child, "its zygote ended"))
 

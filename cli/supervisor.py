@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
 import msgspec
-import psutil
 
 from cli import probing
 from cli.broker import Broker
@@ -71,7 +70,8 @@ class Supervisor:
             pass
         finally:
             self._data.forget_running()
-            self._end_at_once()
+            self._kill()
+            self._processes.close()
         if self._failure is not None:
             raise self._failure
 
@@ -81,7 +81,7 @@ class Supervisor:
             self._say("stopping; once more ends it at once")
             self._stop.set()
         else:
-            self._end_at_once()
+            self._kill()
 
     async def _start(self, tasks: asyncio.TaskGroup) -> None:
         try:
@@ -148,22 +148,21 @@ class Supervisor:
             self._say("stopping nats-server …")
             await self._broker.stop()
 
-    def _end_at_once(self) -> None:
+    def _kill(self) -> None:
+        """No more patience: the drain that goes on finds everything ended."""
         self._processes.kill()
-        self._processes.close()
         if self._broker is not None:
             self._broker.kill()
 
     def running(self) -> Running:
         """Where the hive is found, now."""
-        zygote = self._processes.zygote_pid
         return msgspec.structs.replace(
             self._first,
             nats_url=self._broker.url if self._broker else self._first.nats_url,
             monitor_url=self._broker.monitor_url if self._broker else None,
             broker_pid=self._broker.pid if self._broker else None,
-            zygote_pid=zygote,
-            zygote_started=psutil.Process(zygote).create_time(),
+            zygote_pid=self._processes.zygote_pid,
+            zygote_started=self._processes.zygote_started,
             services=self._processes.pids,
             probes=self._processes.probes,
             ready=self._ready,

@@ -7,8 +7,10 @@ import click
 
 from cli import detach, launch, ports
 from cli.data_dir import DataDir
-from cli.plan import Plan
+from cli.plan import SERVICES, Plan
 from cli.session import Here, local
+from shared.runtime.credentials import SIGNER_FILE
+from shared.runtime.permissions import OPS
 
 
 @click.command()
@@ -59,6 +61,8 @@ def up(
         raise click.UsageError(
             "--nats and --creds-dir go together: an existing broker, and the users it knows."
         )
+    if creds_dir is not None and (missing := missing_creds(creds_dir)):
+        raise click.UsageError(f"{creds_dir} lacks {', '.join(missing)}: it holds the users of the broker.")
     plan = Plan(
         data=here.data.path,
         port=port,
@@ -73,6 +77,12 @@ def up(
         _detached(plan, as_json=here.as_json)
     else:
         launch.run(plan, as_json=here.as_json, tell_fd=tell_fd)
+
+
+def missing_creds(folder: Path) -> list[str]:
+    """What a folder of credentials must hold, and does not."""
+    needed = [f"{sender}.creds" for sender in (OPS, *(service.sender for service in SERVICES))]
+    return [name for name in (*needed, SIGNER_FILE) if not (folder / name).exists()]
 
 
 def _detached(plan: Plan, *, as_json: bool) -> None:

@@ -164,6 +164,9 @@ def test_an_existing_broker_needs_its_credentials(run: Run, tmp_path: Path) -> N
 
     assert result.exit_code == 2
     assert "--creds-dir" in result.stderr
+    empty = run("up", "--nats", "nats://elsewhere:4222", "--creds-dir", str(tmp_path))
+    assert empty.exit_code == 2
+    assert "ops.creds" in empty.stderr
     assert Plan(data=tmp_path, creds_dir=Path("/creds")).creds("ops") == Path("/creds/ops.creds")
 
 
