@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 from cli import ports, probing
 from cli.data_dir import DataDir
@@ -21,7 +22,6 @@ class Broker:
             store_dir=data.broker / "store",
             durability=plan.durability,
             port=ports.broker_port(),
-            monitor_port=ports.free_port(),
         )
         self._say = say
         self._folder = data.broker
@@ -50,8 +50,11 @@ class Broker:
         return BrokerProcess.start(self._config, self._folder, self._log)
 
     async def until_ready(self) -> None:
-        """Return when it serves clients; BrokerError when it will not."""
+        """Return when it serves clients; BrokerError when it will not. From then on its ports are fixed."""
         await asyncio.to_thread(self._process.wait_ready)
+        self._config = replace(
+            self._config, port=ports.port_in(self.url), monitor_port=ports.port_in(self.monitor_url)
+        )
 
     async def keep_running(self, changed: Callable[[], None]) -> None:
         """Start it again whenever it ends, for ever."""

@@ -17,6 +17,8 @@ from cli.failure import Exit, Failure
 from cli.session import Here, local
 
 POLL_S: Final = 0.2
+TAIL_BYTES: Final = 65_536
+WORD_CHARS: Final = 200
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -117,3 +119,17 @@ def _told(text: str) -> str:
         return text
     told = f"{line.at} {line.level.upper():<8} {line.message}"
     return f"{told}\n{line.exception}" if line.exception else told
+
+
+def last_word(path: Path) -> str:
+    """The last message in a log, shortened: what a process said before it ended."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - TAIL_BYTES))
+            lines = file.read().splitlines()
+        text = lines[-1].decode(errors="replace")
+    except (OSError, IndexError):
+        return ""
+    with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+        text = _lines.decode(text).message
+    return screen.safe(text)[:WORD_CHARS]

@@ -2,8 +2,10 @@
 
 import socket
 from typing import Final
+from urllib.parse import urlsplit
 
 from cli.failure import Exit, Failure
+from shared.runtime.broker import ANY_PORT
 
 LOOPBACK: Final = "127.0.0.1"
 HTTP_PORT: Final = 8470
@@ -28,11 +30,11 @@ def listen(port: int | None, host: str = LOOPBACK) -> socket.socket:
 
 
 def broker_port(host: str = LOOPBACK) -> int:
-    """The usual port of a broker if it is free, else a free one."""
+    """The usual port of a broker if it is free, else any that it finds itself."""
     try:
         return free_port(host, BROKER_PORT)
     except OSError:
-        return free_port(host)
+        return ANY_PORT
 
 
 def free_port(host: str = LOOPBACK, port: int = 0) -> int:
@@ -44,6 +46,13 @@ def free_port(host: str = LOOPBACK, port: int = 0) -> int:
 def port_of(listening: socket.socket) -> int:
     """The port a socket is bound to."""
     port: int = listening.getsockname()[1]
+    return port
+
+
+def port_in(url: str) -> int:
+    """The port that an address names."""
+    port = urlsplit(url).port
+    assert port is not None, url
     return port
 
 

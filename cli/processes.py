@@ -13,6 +13,7 @@ import psutil
 
 from cli import ports, probing
 from cli.data_dir import DataDir
+from cli.logs import last_word
 from cli.plan import STEADY_AFTER_S, Plan, Service, backoff_s
 from shared.kernel.errors import Unavailable
 from shared.runtime import clock
@@ -27,7 +28,7 @@ class Child:
     """One service and the process that runs it now."""
 
     service: Service
-    probe_port: int
+    probe_port: int = 0
     pid: int | None = None
     started_at: float = 0.0
     crashes: int = 0
@@ -59,9 +60,7 @@ class Processes:
         self._say = say
         self._changed: Callable[[], None] = lambda: None
         self._stopping = False
-        self.children = {
-            service.name: Child(service, ports.free_port(ports.LOOPBACK)) for service in plan.services
-        }
+        self.children = {service.name: Child(service) for service in plan.services}
 
     @property
     def pids(self) -> dict[str, int]:
@@ -122,6 +121,7 @@ class Processes:
 
     async def _fork(self, child: Child) -> None:
         service = child.service
+        child.probe_port = ports.free_port()  # a new one each time: another process may have taken the last
         child.pid = await self._zygote.fork(
             service.name,
             service.target,
@@ -184,9 +184,9 @@ class Processes:
     async def _start_again(self, child: Child, reason: str) -> None:
         wait_s = backoff_s(child.crashes)
         name = child.service.name
-        self._say(
-            f"{name} ended ({reason}); starting it again in {wait_s:g} s (log: {self._data.log_of(name)})"
-        )
+        log = self._data.log_of(name)
+        said = f": {last_word(log)}" if reason.startswith("exit") else ""
+        self._say(f"{name} ended ({reason}{said}); starting it again in {wait_s:g} s (log: {log})")
         await asyncio.sleep(wait_s)
         async with child.starting:
             if child.pid is None and not self._stopping:

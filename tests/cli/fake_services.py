@@ -41,7 +41,8 @@ def _answer(descriptor: int) -> None:
 
 
 def ends_at_once() -> int:
-    """Cannot even begin."""
+    """Cannot even begin, and says why."""
+    print("a setting is missing", flush=True)
     return 7
 
 

@@ -130,7 +130,7 @@ async def test_who_cannot_begin_is_tried_again_more_and_more_slowly(
 ) -> None:
     told = Told()
     async with running(tmp_path, http, told, service("one", "ends_at_once")):
-        await told.until("exit 7", "again in 0.2 s")
+        await told.until("exit 7: a setting is missing", "again in 0.2 s")
         await told.until("exit 7", "again in 0.4 s")
         await told.until("exit 7", "again in 0.8 s")
 
