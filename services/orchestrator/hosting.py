@@ -32,7 +32,7 @@ from services.orchestrator.decider.bot_state import (
 from services.orchestrator.hosts import Report, is_external
 from services.orchestrator.liveness import SILENT_AFTER_S
 from services.orchestrator.scene import Moment, Scene
-from services.orchestrator.steps import ClearBot, Decide, StartProcess, Step, StopProcess, Tell
+from services.orchestrator.steps import ClearBot, Decide, MakeQueue, StartProcess, Step, StopProcess, Tell
 from shared.contracts.orchestrator.protocol import Drain, Heartbeat
 from shared.contracts.words import HEARTBEAT_INTERVAL, BotId
 
@@ -94,6 +94,17 @@ def outstanding_bots(scene: Scene, moment: Moment, bots: Iterable[BotId] | None 
         for bot_id in list(board.bots if bots is None else bots)
         if board.bots[bot_id].partition in board.owned
         for step in _outstanding(scene, bot_id, moment)
+    ]
+
+
+def missing_queues(scene: Scene) -> list[Step]:
+    """The queues that our bots pull from and that a restart of the broker may have taken."""
+    bots = scene.board.bots
+    return [
+        MakeQueue(bot_id)
+        for bot_id in scene.queues.missing(bots)
+        if bots[bot_id].partition in scene.board.owned
+        and isinstance(bots[bot_id].state, Starting | Up | Stopping)
     ]
 
 

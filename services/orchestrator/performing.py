@@ -21,6 +21,7 @@ from services.orchestrator.steps import (
     ClearBot,
     Decide,
     Dispatch,
+    MakeQueue,
     StartProcess,
     Step,
     StopProcess,
@@ -29,6 +30,7 @@ from services.orchestrator.steps import (
 )
 from shared.contracts.orchestrator.facts import TaskError
 from shared.contracts.orchestrator.protocol import RetireOrder, StartOrder, StopOrder
+from shared.contracts.words import BotId
 from shared.kernel.messages import Cause, Committed, Outcome
 from shared.runtime.ids import derived_id
 
@@ -76,6 +78,8 @@ class Performer:
                 await self._decide(step)
             case StartProcess():
                 await self._start(step)
+            case MakeQueue():
+                await self._make_queue(step.bot_id)
             case StopProcess():
                 order = StopOrder(bot_id=step.bot_id, generation=step.generation, grace_s=step.grace_s)
                 await self._outside.order(step.host, order)
@@ -116,7 +120,7 @@ class Performer:
             liveness.distrust(lease.bot_id, self._monotonic())
 
     async def _start(self, step: StartProcess) -> None:
-        await self._outside.make_queue(step.bot_id)
+        await self._make_queue(step.bot_id)
         order = StartOrder(bot_id=step.bot_id, generation=step.generation, spec=step.spec)
         answer = await self._outside.order(self._scene.hosts.home(step.spec), order)
         if answer.ok:
@@ -130,6 +134,10 @@ class Performer:
         await self._bots.handle(
             failed, step.cause, command_id=derived_id("orchestrator", "refused", *key_of(step))
         )
+
+    async def _make_queue(self, bot_id: BotId) -> None:
+        await self._outside.make_queue(bot_id)
+        self._scene.queues.made(bot_id)
 
     async def _clear(self, step: ClearBot) -> None:
         answer = await self._outside.order(

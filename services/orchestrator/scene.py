@@ -1,12 +1,13 @@
 """What is looked at to see what is outstanding, and when."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from services.orchestrator.board import Board
 from services.orchestrator.hosts import Hosts
 from services.orchestrator.liveness import Liveness
 from services.orchestrator.placement import Placement
+from services.orchestrator.queues import Queues
 from shared.contracts.config import Config
 
 
@@ -27,3 +28,4 @@ class Scene:
     liveness: Liveness
     hosts: Hosts
     placement: Placement
+    queues: Queues = field(default_factory=Queues)

@@ -132,7 +132,7 @@ class Orchestrator:
 
     async def on_reconnect(self) -> None:
         """What was said while we were away we did not hear: every count begins again."""
-        self._scene.liveness.restart(self._moment().mono)
+        self._begin_anew(self._moment())
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something beside the steps."""
@@ -218,8 +218,12 @@ class Orchestrator:
         if owned == board.owned:
             return
         if owned - board.owned:
-            self._scene.liveness.restart(moment.mono)
+            self._begin_anew(moment)
         board.own_partitions(owned)
+
+    def _begin_anew(self, moment: Moment) -> None:
+        self._scene.liveness.restart(moment.mono)
+        self._scene.queues.restart()
 
     def _is_ready(self, bot_id: BotId) -> bool:
         return self._scene.liveness.is_ready(bot_id, self._moment().mono)

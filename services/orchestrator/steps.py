@@ -43,6 +43,12 @@ class StartProcess(msgspec.Struct, frozen=True):
     about: int
 
 
+class MakeQueue(msgspec.Struct, frozen=True):
+    """Let the bot pull its assignments, again: the broker may have forgotten that it can."""
+
+    bot_id: BotId
+
+
 class StopProcess(msgspec.Struct, frozen=True):
     """Have the host stop every process up to this generation."""
 
@@ -69,7 +75,7 @@ class Tell(msgspec.Struct, frozen=True):
     control: Control
 
 
-Step = Dispatch | Decide | StartProcess | StopProcess | ClearBot | Tell
+Step = Dispatch | Decide | StartProcess | MakeQueue | StopProcess | ClearBot | Tell
 
 
 def key_of(step: Step) -> tuple[str, ...]:
@@ -81,6 +87,8 @@ def key_of(step: Step) -> tuple[str, ...]:
             return (tag_of(type(step.command)), step.command.key, str(step.about))
         case StartProcess():
             return ("start", step.bot_id, str(step.generation))
+        case MakeQueue():
+            return ("queue", step.bot_id)
         case StopProcess():
             return ("stop", step.bot_id, str(step.generation))
         case ClearBot():

@@ -117,8 +117,10 @@ def _service(service: str, aggregates: Subjects) -> Subjects:
         *(subject for bucket in buckets for subject in _look_at(naming.bucket_stream(bucket))),
         f"$KV.{naming.SEATS_BUCKET}.{service}.*",
         f"$KV.{naming.SUSPECTS_BUCKET}.{service}.>",
-        # These two vanish with the broker's process, so whoever misses them makes them again.
+        # These vanish with the broker's process, so whoever misses them makes them again.
         f"$JS.API.STREAM.CREATE.{naming.LIVE}",
+        f"$JS.API.STREAM.CREATE.{naming.DISPATCH}",
+        f"$JS.API.STREAM.INFO.{naming.DISPATCH}",
         f"$JS.API.STREAM.CREATE.{naming.bucket_stream(naming.SEATS_BUCKET)}",
     )
 
@@ -154,7 +156,6 @@ ROLES: Final[dict[str, Role]] = {
             *_service(naming.GATEWAY, ("key",)),
             "ask.>",
             *_look_at(naming.command_stream(ORCHESTRATOR)),
-            f"$JS.API.STREAM.INFO.{naming.DISPATCH}",
             *_follow(naming.LIVE),
         ),
         subscribe=_doors(naming.GATEWAY),
@@ -166,7 +167,6 @@ ROLES: Final[dict[str, Role]] = {
             naming.control_subject("*"),
             naming.host_subject("*"),
             f"$JS.API.STREAM.INFO.{naming.LIVE}",
-            *_look_at(naming.DISPATCH),
             f"$JS.API.CONSUMER.CREATE.{naming.DISPATCH}.>",
             f"$JS.API.CONSUMER.DELETE.{naming.DISPATCH}.*",
             f"$JS.API.STREAM.PURGE.{naming.DISPATCH}",

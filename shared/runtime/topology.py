@@ -28,6 +28,7 @@ from shared.runtime.streamconfig import (
 MIB: Final = 1024 * 1024
 COMMAND_BYTES_MAX: Final = 256 * MIB
 DELIVERY_BYTES_MAX: Final = 256 * MIB
+DISPATCH_BYTES_MAX: Final = 64 * MIB
 DEAD_BYTES_MAX: Final = 256 * MIB
 LIVE_BYTES_MAX: Final = 64 * MIB
 BUCKET_BYTES_MAX: Final = 16 * MIB
@@ -106,6 +107,15 @@ def commands(service: str, replicas: int) -> StreamConfig:
     )
 
 
+def dispatch(replicas: int) -> StreamConfig:
+    """Assignments on their way to bots. In memory: what a restart takes is given again, see ADR 13."""
+    return msgspec.structs.replace(
+        delivery(naming.DISPATCH, naming.run_subject("*"), replicas),
+        storage="memory",
+        max_bytes=DISPATCH_BYTES_MAX,
+    )
+
+
 def delivery(name: str, subject: str, replicas: int) -> StreamConfig:
     """What is on its way to bots: gone when taken, or too late."""
     return StreamConfig(
@@ -181,8 +191,12 @@ def files(replicas: int) -> StreamConfig:
 
 
 def volatile(replicas: int) -> tuple[StreamConfig, ...]:
-    """What is gone after a broker's restart, and may be made again by every service."""
-    return (live(replicas), bucket(naming.SEATS_BUCKET, replicas, storage="memory", ttl=SEAT_TTL))
+    """What is gone after a broker's restart, and is made again by any service: none of it is the truth."""
+    return (
+        live(replicas),
+        bucket(naming.SEATS_BUCKET, replicas, storage="memory", ttl=SEAT_TTL),
+        dispatch(replicas),
+    )
 
 
 def streams(services: Collection[str], replicas: int) -> tuple[StreamConfig, ...]:
@@ -197,7 +211,6 @@ def streams(services: Collection[str], replicas: int) -> tuple[StreamConfig, ...
     return (
         events(replicas),
         *(commands(service, replicas) for service in services),
-        delivery(naming.DISPATCH, naming.run_subject("*"), replicas),
         delivery(naming.INBOX, naming.inbox_subject("*", "*"), replicas),
         dead(replicas),
         files(replicas),
@@ -252,7 +265,7 @@ async def ensure(connection: Api, *, services: Collection[str] = SERVICES, repli
 
 
 async def ensure_volatile(connection: Api, *, replicas: int = 1) -> None:
-    """Make LIVE and the seats again if a broker's restart took them; every service does, on each connect."""
+    """Make again what a broker's restart took; every service does, on each connect."""
     for config in await _missing_streams(connection, volatile(replicas)):
         await connection.api(f"STREAM.CREATE.{config.name}", config)
 

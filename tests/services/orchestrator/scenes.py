@@ -69,6 +69,7 @@ class Stage:
         """A bot that is up and heard."""
         self.tell(launched(bot_id, spec))
         change = self.tell(came_up(bot_id))
+        self.scene.queues.made(BotId(bot_id))
         self.beat(bot_id)
         assert isinstance(change, BotChange)
         return change

@@ -8,11 +8,11 @@ from services.orchestrator.commands import (
     NoteTaskStarted,
     WithdrawAssignment,
 )
-from services.orchestrator.steps import Decide, Dispatch, Step, Tell, key_of
+from services.orchestrator.steps import Decide, Dispatch, MakeQueue, Step, Tell, key_of
 from shared.contracts.naming import partition_of
-from shared.contracts.orchestrator.facts import BotStopped, TaskCancelled, TaskExpired
+from shared.contracts.orchestrator.facts import BotStopped, BotStopRequested, TaskCancelled, TaskExpired
 from shared.contracts.orchestrator.protocol import CancelRun, Heartbeat, HeartbeatAnswer, Held
-from shared.contracts.words import TaskId
+from shared.contracts.words import BotId, TaskId
 from tests.services.orchestrator.builders import (
     ALPHA,
     ASK,
@@ -278,3 +278,29 @@ def test_a_stopping_bot_is_told_to_drain_and_one_that_is_not_wanted_to_stop() ->
     assert reactions.answer(stage.board, beat(TOKEN)) == HeartbeatAnswer(held=(TOKEN,), drain=True)
     stage.tell(BotStopped(bot_id=ALPHA, generation=1))
     assert reactions.answer(stage.board, beat(TOKEN)) == HeartbeatAnswer(stop=True)
+
+
+def test_a_queue_that_a_restart_of_the_broker_took_is_made_again_until_it_is_there() -> None:
+    stage = Stage()
+    stage.up("alpha")
+    stage.up("beta")
+    assert passed(stage) == []
+
+    stage.scene.queues.restart()
+
+    assert passed(stage) == [MakeQueue(BotId("alpha")), MakeQueue(BotId("beta"))]
+    stage.scene.queues.made(BotId("alpha"))
+    assert passed(stage) == [MakeQueue(BotId("beta"))]
+
+
+def test_the_queues_of_others_and_of_bots_without_a_process_are_left_alone() -> None:
+    stage = Stage(owned=ALL - {partition_of("alpha")})
+    stage.up("alpha")
+    stage.up("beta")
+    stage.tell(
+        BotStopRequested(bot_id=BotId("beta"), generation=1), BotStopped(bot_id=BotId("beta"), generation=1)
+    )
+
+    stage.scene.queues.restart()
+
+    assert [step for step in passed(stage) if isinstance(step, MakeQueue)] == []

@@ -172,7 +172,7 @@ async def test_no_one_but_ops_changes_or_removes_a_stream(server: LocalBroker, s
     verbs = ("UPDATE", "DELETE", "PURGE", "MSG.DELETE", "SNAPSHOT", "RESTORE")
     subjects = {f"$JS.API.STREAM.{verb}.{name}" for verb in verbs for name in names}
     subjects |= {f"$JS.API.STREAM.CREATE.{name}" for name in names - {"LIVE", "KV_seats"}}
-    subjects |= {f"$JS.API.STREAM.{verb}.DISPATCH" for verb in ("CREATE", "UPDATE", "DELETE", "MSG.DELETE")}
+    subjects |= {f"$JS.API.STREAM.{verb}.DISPATCH" for verb in ("UPDATE", "DELETE", "MSG.DELETE")}
     subjects |= {f"$JS.API.CONSUMER.{verb}.CMD_ORCHESTRATOR.x" for verb in ("CREATE", "DELETE", "RESET")}
     assert await may_publish(server, sender, *subjects) == set()
 
