@@ -77,7 +77,7 @@ class Connection:
         self.closed = asyncio.Event()
         self.slow_consumers = 0
         self.permission_violations = 0
-        self.replies: Replies
+        self.replies = Replies(nc)
         self._refused_since: float | None = None
         self._attempts = 0
         self._reconnect_callbacks: list[Callable[[], Awaitable[None]]] = []
@@ -110,7 +110,10 @@ class Connection:
         if not self.connected:
             raise Unavailable("the broker is away")
         answered: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
-        reply = self.replies.expect(lambda message: None if answered.done() else answered.set_result(message))
+        reply = self.replies.expect(
+            lambda message: None if answered.done() else answered.set_result(message),
+            lambda: None if answered.done() else answered.set_exception(Unavailable("the connection broke")),
+        )
         try:
             async with asyncio.timeout(timeout):
                 await self.publish(subject, data, reply, headers)
@@ -182,6 +185,7 @@ class Connection:
             self.closed.set()
 
     async def _on_disconnected(self) -> None:
+        self.replies.lose()
         for callback in list(self._disconnect_callbacks):
             callback()
 
@@ -249,6 +253,5 @@ async def connect(settings: Settings, *, within: float = FIRST_CONNECTION_WITHIN
         why = nc.last_error
         await nc.close()
         raise Unavailable(f"no connection to {settings.nats_url} within {within:g} s: {why}") from error
-    connection.replies = Replies(nc)
     await connection.replies.start()
     return connection

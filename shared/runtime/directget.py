@@ -69,9 +69,11 @@ async def every(connection: Connection, stream: str, subject: str) -> list[Found
     """All messages on a subject, oldest first."""
     found: list[Found] = []
     while True:
+        if not connection.connected:
+            raise Unavailable("the broker is away")
         batch = _Batch()
         after = found[-1].sequence if found else 0
-        reply = connection.replies.expect(batch.hear)
+        reply = connection.replies.expect(batch.hear, batch.lose)
         try:
             request = encode(_NextBatch(after + 1, subject))
             await connection.publish(f"$JS.API.DIRECT.GET.{stream}", request, reply)
@@ -113,6 +115,11 @@ class _Batch:
             self._end.set_exception(Unavailable("a part of the answer was lost on the way"))
             return
         self.found.append(found)
+
+    def lose(self) -> None:
+        """The connection broke."""
+        if not self._end.done():
+            self._end.set_exception(Unavailable("the connection broke"))
 
     async def ended(self) -> int:
         """Wait for the end; how many messages are still to be asked for."""

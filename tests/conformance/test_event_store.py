@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from itertools import count
 
 import msgspec
@@ -170,6 +170,56 @@ async def test_a_follower_goes_on_when_the_broker_was_killed(broker: LocalBroker
         assert list(range(1, 21)) == [each.sequence for each in await follower]
 
 
+@pytest.mark.nats
+async def test_a_log_that_was_deleted_and_made_again_is_another(broker: LocalBroker) -> None:
+    async with on_jetstream(broker) as store:
+        before = await store.identity()
+        ops = await connect(broker.settings("ops"))
+        await ops.api("STREAM.DELETE.EVENTS")
+        await ensure(ops, services=("gateway", "orchestrator"))
+        await ops.close()
+
+        assert before != await store.identity()
+
+
+async def test_after_an_unknown_end_the_log_says_what_became_of_it(store: EventStore) -> None:
+    mine = commit("mine")
+    first = asyncio.ensure_future(store.append("task", "t", mine, expected=0))
+    await asyncio.sleep(0)
+    first.cancel()  # who waited is gone, the commit perhaps not
+    with suppress(asyncio.CancelledError):
+        await first
+
+    with suppress(VersionConflict):
+        await store.append("task", "t", mine, expected=0)
+
+    assert [each.commit.id for each in await store.read("task", "t")] == [mine.id]
+
+
+@pytest.mark.nats
+async def test_what_was_answered_is_there_after_crashes_and_nothing_twice(broker: LocalBroker) -> None:
+    answered: dict[str, int] = {}
+
+    async def write(store: EventStore, writer: int) -> None:
+        for number in range(30):
+            task = f"t{writer}-{number}"
+            with suppress(Unavailable):
+                answered[task] = await store.append("task", task, commit(task), expected=0)
+            if writer == 0 and number in {10, 20}:
+                broker.kill()
+                broker.restart()
+
+    async with on_jetstream(broker) as store:
+        await asyncio.gather(*(write(store, writer) for writer in range(40)))
+        last = await _once_back(store)
+        stored = await read_until(store, ("task",), 0, last)
+
+    where = {each.aggregate_id: each.sequence for each in stored}
+    assert len(where) == len(stored)
+    assert answered.items() <= where.items()
+    assert len(answered) > 40
+
+
 async def _append_at_last(store: EventStore, task: str) -> None:
     while not await _is_there(store, task):
         try:
@@ -183,3 +233,11 @@ async def _is_there(store: EventStore, task: str) -> bool:
         return await store.version("task", task) > 0
     except Unavailable:
         return False
+
+
+async def _once_back(store: EventStore) -> int:
+    async with asyncio.timeout(20):
+        while True:
+            with suppress(Unavailable):
+                return await store.last_sequence()
+            await asyncio.sleep(0.05)

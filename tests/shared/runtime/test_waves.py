@@ -34,7 +34,13 @@ class Shore:
         )
 
     async def stored(self) -> list[str]:
-        return [each.data.decode() for each in await every(self.publisher.connection, "EVENTS", "evt.task.*")]
+        """All that is there, as soon as the broker is."""
+        async with asyncio.timeout(20):
+            while True:
+                with suppress(Unavailable):
+                    found = await every(self.publisher.connection, "EVENTS", "evt.task.*")
+                    return [each.data.decode() for each in found]
+                await asyncio.sleep(0.05)
 
 
 @pytest.fixture
