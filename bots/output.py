@@ -70,7 +70,10 @@ def beginning(output: Output) -> Output:
 
 
 class Live:
-    """Publishes one attempt's output in chunks, without waiting for anybody."""
+    """Publishes one attempt's output in chunks, without waiting for anybody.
+
+    What ends before its first chunk is due is not shown live: its report holds all of it, and comes as soon.
+    """
 
     def __init__(self, task: Assignment, publish: Callable[[Chunk], Awaitable[None]]) -> None:
         self._task = task
@@ -88,11 +91,15 @@ class Live:
         """Publish what is written, until cancelled."""
         while True:
             await self._written.wait()
-            await self.flush()
             await asyncio.sleep(SHOW_EVERY_S)
+            await self._flush()
 
-    async def flush(self) -> None:
-        """Publish what is left now."""
+    async def finish(self) -> None:
+        """Publish what is left, if anything was shown before."""
+        if self._index:
+            await self._flush()
+
+    async def _flush(self) -> None:
         self._written.clear()
         pending, self._pending = self._pending, []
         for channel, text in _joined(pending):

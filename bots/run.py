@@ -151,7 +151,7 @@ class Run:
     async def _stop_showing(self) -> None:
         if self._showing is not None:
             self._showing.cancel()
-            await self._live.flush()
+            await self._live.finish()
 
 
 def _forgive() -> None:

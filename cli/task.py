@@ -111,12 +111,16 @@ def _detail(raw: msgspec.Raw) -> str:
 @click.argument("task_id", metavar="ID")
 def watch(session: Session, *, task_id: str) -> None:
     """Its output as it appears, until it ends."""
+    shown = False
     with session.client() as client:
         for event in follow(client, f"/v1/tasks/{task_id}/stream"):
             _tell(event, as_json=session.as_json)
+            shown = shown or event.name == "chunk"
             last = event.data
     ended = msgspec.json.decode(last, type=TaskDoc)  # a stream ends with `end`, which holds the task
     if not session.as_json:
+        if not shown and ended.output is not None:  # too quick to be seen, or too long ago
+            click.echo(screen.safe(ended.output.text) if sys.stdout.isatty() else ended.output.text)
         click.echo(outcome(ended), err=True)
     raise SystemExit(exit_of(ended))
 

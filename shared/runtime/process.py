@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import sys
@@ -38,6 +39,11 @@ from shared.runtime.topology import ensure_volatile
 from shared.runtime.views import Table
 
 DRAIN_WITHIN_S: Final = 10.0
+COLLECT_AFTER: Final = (
+    20_000,
+    20,
+    50,
+)  # objects, young rounds, middle rounds: states are many, cycles are few
 _log = logging.getLogger(__name__)
 
 
@@ -46,6 +52,7 @@ def run(service: str, assemble: Callable[[Runtime], Assembly]) -> None:
     settings = settings_of.load(sender=service_sender(service))
     telemetry.start_logging(service, settings.instance, settings.log_level)
     telemetry.start_tracing(service, settings.instance, settings.otlp_endpoint)
+    gc.set_threshold(*COLLECT_AFTER)
     try:
         uvloop.run(Process(service, settings, assemble).main())
     except BaseExceptionGroup as group:

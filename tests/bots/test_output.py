@@ -64,6 +64,24 @@ async def test_neighbours_of_one_channel_are_shown_as_one_chunk(
     live = Live(TASK, publish)
     for text, channel in pieces:
         live.show(text, channel)
-    await live.flush()
+    await live._flush()
 
     assert chunks == [(chunk.index, chunk.channel, chunk.text) for chunk in shown]
+
+
+async def test_what_ends_before_anything_was_shown_is_told_by_its_report_alone() -> None:
+    shown: list[Chunk] = []
+
+    async def publish(chunk: Chunk) -> None:
+        shown.append(chunk)
+
+    quick, slow = Live(TASK, publish), Live(TASK, publish)
+    quick.show("at once", "out")
+    await quick.finish()
+    assert [] == shown
+
+    slow.show("first, ", "out")
+    await slow._flush()
+    slow.show("then the rest", "out")
+    await slow.finish()
+    assert ["first, ", "then the rest"] == [chunk.text for chunk in shown]
