@@ -13,7 +13,7 @@ def new_id() -> str:
     milliseconds, rest = divmod(time.time_ns(), 1_000_000)
     fraction = (rest << 12) // 1_000_000
     # Python seeds this generator anew in each forked child: two processes never count alike.
-    chance = random.getrandbits(62)  # noqa: S311 - an id is no secret
+    chance = random.getrandbits(62)
     text = f"{milliseconds << 80 | 0x7 << 76 | fraction << 64 | 0b10 << 62 | chance:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
