@@ -20,6 +20,7 @@ from cli.documents import (
 )
 from cli.events import Event, follow
 from cli.session import Session, talking
+from shared.contracts.orchestrator.facts import Decision
 from shared.contracts.orchestrator.protocol import Chunk
 from shared.contracts.orchestrator.queries import TaskDoc, Timeline, Why
 
@@ -67,6 +68,8 @@ def why(session: Session, *, task_id: str) -> None:
         click.echo()
         rows = [(verdict.bot, verdict.reason) for verdict in told.bots]
         screen.table(("bot", "why not"), rows, empty="")
+    if told.decision is not None:
+        click.echo(screen.safe(_decision(told.decision)))
     if told.advice:
         click.echo(f"\nnext: {screen.safe(told.advice)}")
 
@@ -92,6 +95,14 @@ def timeline(session: Session, *, task_id: str) -> None:
         for entry in decode(answer, Timeline).entries
     ]
     screen.table(("at", "after", "fact", "actor", "detail"), rows, empty="No facts.")
+
+
+def _decision(decision: Decision) -> str:
+    """Whom the last attempt could have been given to, the best first, and why not to others."""
+    best = ", ".join(f"{each.bot_id} ({each.free} free slots)" for each in decision.candidates)
+    over = ", ".join(f"{count}: {reason.replace('_', ' ')}" for reason, count in decision.passed_over.items())
+    told = f"When it was last given to a bot, {decision.candidates_total} could do it, best first: {best}."
+    return told + (f" Passed over: {over}." if over else "")
 
 
 _TOLD_ELSEWHERE: Final = frozenset({"fact", "task_id", "content", "body_hash"})

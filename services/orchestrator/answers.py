@@ -39,7 +39,6 @@ from shared.contracts.orchestrator.queries import (
     Why,
 )
 from shared.contracts.words import INPUT_BYTES_MAX, BotId, TaskId
-from shared.kernel.codec import encode
 from shared.kernel.errors import NotFound, Rejected
 from shared.kernel.messages import Recorded
 from shared.runtime.files import FileStore
@@ -144,7 +143,7 @@ class Answers:
         decisions = [
             fact.decision for commit in past for fact in commit.facts if isinstance(fact, TaskAssigned)
         ]
-        decision = msgspec.Raw(encode(decisions[-1])) if decisions else None
+        decision = decisions[-1] if decisions else None
         return msgspec.structs.replace(why or why_ended(doc), decision=decision)
 
     # Bots.

@@ -4,6 +4,7 @@ import httpx
 import msgspec
 
 from cli.events import Event, parse
+from shared.contracts.orchestrator.facts import Candidate, Decision
 from shared.contracts.orchestrator.queries import BotVerdict, Timeline, TimelineEntry, Why
 from shared.contracts.words import BotId, TaskId
 from tests.cli.conftest import Run
@@ -86,6 +87,11 @@ def test_why_tells_bot_by_bot(run: Run, hive: FakeHive) -> None:
         waits_for="a_bot",
         queue_position=2,
         bots=[BotVerdict(bot=BotId("alpha"), reason="it does only testing")],
+        decision=Decision(
+            candidates=[Candidate(bot_id=BotId("beta"), free=2)],
+            candidates_total=1,
+            passed_over={"other_engine": 3},
+        ),
         advice="launch one",
     )
     hive.on("GET /v1/tasks/t1/why", document(why))
@@ -95,6 +101,7 @@ def test_why_tells_bot_by_bot(run: Run, hive: FakeHive) -> None:
     assert "no bot can do this now" in result.stdout
     assert "number 2 in the queue" in result.stdout
     assert "alpha  it does only testing" in result.stdout
+    assert "1 could do it, best first: beta (2 free slots). Passed over: 3: other engine." in result.stdout
     assert "next: launch one" in result.stdout
 
 

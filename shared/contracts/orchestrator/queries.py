@@ -5,7 +5,15 @@ from typing import ClassVar, Generic, TypeVar
 
 import msgspec
 
-from shared.contracts.orchestrator.facts import BotSpec, FileRef, Output, RetryPolicy, TaskError, Usage
+from shared.contracts.orchestrator.facts import (
+    BotSpec,
+    Decision,
+    FileRef,
+    Output,
+    RetryPolicy,
+    TaskError,
+    Usage,
+)
 from shared.contracts.words import BotId, Priority, TaskId, TaskType
 from shared.kernel.messages import Query
 
@@ -104,7 +112,7 @@ class Why(msgspec.Struct, frozen=True, kw_only=True):
     waits_for: str  # nothing, a_bot, a_slot, retry, review, the_bot
     queue_position: int | None = None
     bots: list[BotVerdict] = []
-    decision: msgspec.Raw | None = None
+    decision: Decision | None = None
     advice: str | None = None
 
 
