@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 
 from cli import ports, probing
 from cli.data_dir import DataDir
@@ -17,11 +16,13 @@ class Broker:
 
     def __init__(self, plan: Plan, authority: Authority, say: Callable[[str], None]) -> None:
         data = DataDir(plan.data)
+        self._held = (ports.reserve_broker_port(), ports.reserve())
         self._config = BrokerConfig(
             authority=authority,
             store_dir=data.broker / "store",
             durability=plan.durability,
-            port=ports.broker_port(),
+            port=ports.port_of(self._held[0]),
+            monitor_port=ports.port_of(self._held[1]),
         )
         self._say = say
         self._folder = data.broker
@@ -50,11 +51,8 @@ class Broker:
         return BrokerProcess.start(self._config, self._folder, self._log)
 
     async def until_ready(self) -> None:
-        """Return when it serves clients; BrokerError when it will not. From then on its ports are fixed."""
+        """Return when it serves clients; BrokerError when it will not."""
         await asyncio.to_thread(self._process.wait_ready)
-        self._config = replace(
-            self._config, port=ports.port_in(self.url), monitor_port=ports.port_in(self.monitor_url)
-        )
 
     async def keep_running(self, changed: Callable[[], None]) -> None:
         """Start it again whenever it ends, for ever."""
@@ -89,8 +87,12 @@ class Broker:
         self._stopping = True
         if self._process.running:
             await asyncio.to_thread(self._process.stop)
+        for port in self._held:
+            port.close()
 
     def kill(self) -> None:
         """End it at once."""
         self._stopping = True
         self._process.kill()
+        for port in self._held:
+            port.close()

@@ -2,10 +2,8 @@
 
 import socket
 from typing import Final
-from urllib.parse import urlsplit
 
 from cli.failure import Exit, Failure
-from shared.runtime.broker import ANY_PORT
 
 LOOPBACK: Final = "127.0.0.1"
 HTTP_PORT: Final = 8470
@@ -29,30 +27,29 @@ def listen(port: int | None, host: str = LOOPBACK) -> socket.socket:
     return _listening(host, 0)
 
 
-def broker_port(host: str = LOOPBACK) -> int:
-    """The usual port of a broker if it is free, else any that it finds itself."""
+def reserve(port: int = 0, host: str = LOOPBACK) -> socket.socket:
+    """Hold a port for a process of ours that listens on it and may be started again; OSError if it is taken.
+
+    A socket that is bound and never listens lets our processes, which bind with SO_REUSEADDR, listen there.
+    Another hive, which asks without it, is told that the port is taken, even while nobody listens.
+    """
+    if port:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as alone:
+            alone.bind((host, port))
+    return _bound(host, port)
+
+
+def reserve_broker_port() -> socket.socket:
+    """The usual port of a broker, or a free one when that is taken."""
     try:
-        return free_port(host, BROKER_PORT)
+        return reserve(BROKER_PORT)
     except OSError:
-        return ANY_PORT
-
-
-def free_port(host: str = LOOPBACK, port: int = 0) -> int:
-    """A port that nobody listens on now; OSError if `port` is taken."""
-    with _bound(host, port) as probe:
-        return port_of(probe)
+        return reserve()
 
 
 def port_of(listening: socket.socket) -> int:
     """The port a socket is bound to."""
     port: int = listening.getsockname()[1]
-    return port
-
-
-def port_in(url: str) -> int:
-    """The port that an address names."""
-    port = urlsplit(url).port
-    assert port is not None, url
     return port
 
 

@@ -25,16 +25,21 @@ HTTP_FD: Final = "HIVE_HTTP_FD"
 
 @dataclass
 class Child:
-    """One service and the process that runs it now."""
+    """One service, the process that runs it now, and its probe port, which is kept for it."""
 
     service: Service
-    probe_port: int = 0
+    probe: socket.socket
     pid: int | None = None
     started_at: float = 0.0
     crashes: int = 0
     starting: asyncio.Lock = field(default_factory=asyncio.Lock)
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def probe_port(self) -> int:
+        """Where it says how it is."""
+        return ports.port_of(self.probe)
 
 
 class Processes:
@@ -60,7 +65,7 @@ class Processes:
         self._say = say
         self._changed: Callable[[], None] = lambda: None
         self._stopping = False
-        self.children = {service.name: Child(service) for service in plan.services}
+        self.children = {service.name: Child(service, ports.reserve()) for service in plan.services}
 
     @property
     def pids(self) -> dict[str, int]:
@@ -118,10 +123,11 @@ class Processes:
         """Let the zygote go, and with it whatever still runs."""
         self._stopping = True
         self._zygote.close()
+        for child in self.children.values():
+            child.probe.close()
 
     async def _fork(self, child: Child) -> None:
         service = child.service
-        child.probe_port = ports.free_port()  # a new one each time: another process may have taken the last
         child.pid = await self._zygote.fork(
             service.name,
             service.target,

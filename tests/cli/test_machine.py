@@ -28,6 +28,11 @@ ROOT = Path(__file__).parents[2]
 NOW = datetime.now(UTC)
 
 
+def free_port() -> int:
+    with ports.reserve() as held:
+        return ports.port_of(held)
+
+
 @pytest.fixture
 def data(tmp_path: Path) -> DataDir:
     data = DataDir(tmp_path / "data")
@@ -141,7 +146,7 @@ def test_down_ends_no_stranger_who_has_the_number(run: Run, data: DataDir, sleep
 
 
 def test_the_usual_port_is_given_up_for_a_free_one_when_it_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ports, "HTTP_PORT", ports.free_port())
+    monkeypatch.setattr(ports, "HTTP_PORT", free_port())
     with ports.listen(None) as first, ports.listen(None) as second:
         assert ports.port_of(first) == ports.HTTP_PORT
         assert ports.port_of(second) != ports.HTTP_PORT
@@ -154,9 +159,22 @@ def test_the_usual_port_is_given_up_for_a_free_one_when_it_is_taken(monkeypatch:
 
 
 def test_a_brokers_port_is_given_up_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    with ports.listen(ports.free_port()) as taken:
+    with ports.listen(free_port()) as taken:
         monkeypatch.setattr(ports, "BROKER_PORT", ports.port_of(taken))
-        assert ports.broker_port() != ports.BROKER_PORT
+        with ports.reserve_broker_port() as other:
+            assert ports.port_of(other) != ports.BROKER_PORT
+
+
+def test_a_port_is_kept_for_a_process_that_is_started_again_and_for_no_other_hive(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with ports.reserve() as held:
+        port = ports.port_of(held)
+        for _ in range(2):
+            ports.listen(port).close()
+        monkeypatch.setattr(ports, "BROKER_PORT", port)
+        with ports.reserve_broker_port() as other:
+            assert ports.port_of(other) != port
 
 
 def test_an_existing_broker_needs_its_credentials(run: Run, tmp_path: Path) -> None:

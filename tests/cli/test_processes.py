@@ -27,7 +27,7 @@ def service(name: str, does: str = "ready", *, grace_s: float = 5.0, holds_http:
 
 @pytest.fixture
 def http() -> Iterator[socket.socket]:
-    with ports.listen(ports.free_port()) as listening:
+    with ports.reserve() as held, ports.listen(ports.port_of(held)) as listening:
         yield listening
 
 

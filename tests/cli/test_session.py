@@ -5,10 +5,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from cli import ports
 from cli.client import Client
 from cli.data_dir import DataDir, Running
 from cli.failure import Exit, Failure
-from cli.ports import free_port
 from tests.cli.conftest import URL, Run
 from tests.cli.fake_hive import FakeHive, page
 
@@ -91,8 +91,10 @@ def test_an_admin_key_of_someone_else_is_refused_with_a_remedy(run: Run, data: D
 
 
 def test_a_hive_that_is_not_there_is_unavailable() -> None:
-    with Client(f"http://127.0.0.1:{free_port()}", "k") as client, pytest.raises(Failure) as failed:
-        client.get("/v1/bots")
+    with ports.reserve() as nobody:
+        client = Client(f"http://127.0.0.1:{ports.port_of(nobody)}", "k")
+        with client, pytest.raises(Failure) as failed:
+            client.get("/v1/bots")
 
     assert (failed.value.exit_code, failed.value.code) == (Exit.UNAVAILABLE, "not_running")
 
