@@ -36,10 +36,8 @@ class Child:
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
-    @property
-    def probe_port(self) -> int:
-        """Where it says how it is."""
-        return ports.port_of(self.probe)
+    def __post_init__(self) -> None:
+        self.probe_port = ports.port_of(self.probe)
 
 
 class Processes:
