@@ -173,9 +173,8 @@ class Table:
         if not self._path.exists():
             return None
         try:
-            with sqlite3.connect(self._path) as file:
+            with contextlib.closing(sqlite3.connect(self._path)) as file:
                 row = file.execute("SELECT log, position FROM _view").fetchone()
-            file.close()
         except sqlite3.DatabaseError as error:
             _log.warning("view %s cannot be read (%s): rebuilding", self.name, error)
             return None

@@ -36,7 +36,7 @@ def alive(pid: int) -> bool:
 
 async def until(true: Callable[[], bool], within_s: float = 10.0) -> None:
     async with asyncio.timeout(within_s):
-        while not true():  # noqa: ASYNC110  the system tells nobody of a stranger's end
+        while not true():  # the system tells nobody of a stranger's end
             await asyncio.sleep(0.01)
 
 
