@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -9,7 +10,7 @@ import msgspec
 from services.orchestrator.facts import TaskEvent
 from services.orchestrator.projection import fold_task
 from shared.contracts.orchestrator.queries import GetBotHistory, HistoryEntry, ListTasks, Page, TaskDoc
-from shared.contracts.words import TaskId
+from shared.contracts.words import BROKER_PAYLOAD_BYTES_MAX, TaskId
 from shared.kernel.codec import encode
 from shared.kernel.errors import Rejected
 from shared.kernel.messages import Recorded
@@ -18,6 +19,7 @@ VERSION: Final = 1
 """Grows when the rows below change: another version is another file, built from the log."""
 
 LIMIT_MAX: Final = 200
+PAGE_BYTES_MAX: Final = BROKER_PAYLOAD_BYTES_MAX * 9 // 10
 HISTORY_OUTPUT_CHARS_MAX: Final = 2_000
 
 REMEMBERED_MAX: Final = 4_096
@@ -135,14 +137,20 @@ def select_history(query: GetBotHistory) -> tuple[str, tuple[Any, ...]]:
 
 def tasks_page(found: Sequence[tuple[int, bytes]], limit: int) -> Page[TaskDoc]:
     """A page of the rows that select_tasks found."""
-    limit = _limit(limit)
+    limit = _fitting(found, limit)
     return Page(items=[_docs.decode(doc) for _, doc in found[:limit]], next_cursor=_next(found, limit))
 
 
 def history_page(found: Sequence[tuple[int, bytes]], limit: int) -> Page[HistoryEntry]:
     """A page of the rows that select_history found."""
-    limit = _limit(limit)
+    limit = _fitting(found, limit)
     return Page(items=[_entries.decode(entry) for _, entry in found[:limit]], next_cursor=_next(found, limit))
+
+
+def _fitting(found: Sequence[tuple[int, bytes]], limit: int) -> int:
+    """How many of the rows one answer can carry: as many as asked for, or fewer when they are long."""
+    sizes = accumulate(len(row) + 1 for _, row in found[: _limit(limit)])
+    return max(1, sum(size <= PAGE_BYTES_MAX for size in sizes))
 
 
 def _next(found: Sequence[tuple[int, bytes]], limit: int) -> str | None:

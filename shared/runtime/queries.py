@@ -1,20 +1,23 @@
 """Questions to a service's views: NATS micro services, so that `nats micro ls` shows them."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar, cast
 
 import msgspec
+from nats.errors import Error as NatsError  # noqa: TID251
 from nats.micro import add_service  # noqa: TID251
 from nats.micro.request import Request as MicroRequest  # noqa: TID251
 from nats.micro.service import EndpointConfig, Service, ServiceConfig  # noqa: TID251
 
 from shared.contracts.naming import query_subject
+from shared.contracts.words import BROKER_PAYLOAD_BYTES_MAX
 from shared.kernel.codec import encode, tag_of
 from shared.kernel.errors import Behind, NotFound, Rejected, Unavailable
 from shared.kernel.messages import Query
-from shared.runtime import metrics
+from shared.runtime import metrics, telemetry
 from shared.runtime.clock import monotonic
 from shared.runtime.connection import Connection
 
@@ -22,6 +25,7 @@ A = TypeVar("A")
 
 ERROR_HEADER: Final = "Hive-Error"
 PLACES_MAX: Final = 4_096  # questions being answered at a time, long waits included
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,10 @@ class Asker:
         """Ask, and read the answer."""
         kind = type(query)
         subject = query_subject(service or query.service, tag_of(kind))
-        message = await self._connection.request(subject, encode(query), timeout=timeout_s)
+        with telemetry.span("ask", query=tag_of(kind)):
+            message = await self._connection.request(
+                subject, encode(query), timeout=timeout_s, headers=telemetry.outgoing() or None
+            )
         if message.headers and (error := message.headers.get(ERROR_HEADER)):
             raise _error(error, message.data.decode(errors="replace"))
         if kind.answer is bytes:
@@ -96,10 +103,20 @@ async def _respond(
     service: str, request: MicroRequest, answer: Answer, decoder: msgspec.json.Decoder[Any]
 ) -> None:
     began = monotonic()
+    tag = tag_of(answer.query)
+    try:
+        with telemetry.span("query", incoming=request.headers, query=tag):
+            await _answer(request, answer, decoder)
+    except NatsError as error:
+        _log.warning("%s could not be answered: %s", tag, error)
+    finally:
+        metrics.QUERIES.labels(service, tag).observe(monotonic() - began)
+
+
+async def _answer(request: MicroRequest, answer: Answer, decoder: msgspec.json.Decoder[Any]) -> None:
     try:
         result = await answer.answer(decoder.decode(request.data))
-        data = result if isinstance(result, bytes) else encode(result)
-        await request.respond(data)
+        await request.respond(_sendable(result if isinstance(result, bytes) else encode(result)))
     except NotFound as error:
         await _refuse(request, f"notfound:{error.code}", error.detail)
     except Rejected as error:
@@ -110,8 +127,17 @@ async def _respond(
         await _refuse(request, "behind:behind", str(error))
     except Unavailable as error:
         await _refuse(request, "unavailable:unavailable", str(error))
-    finally:
-        metrics.QUERIES.labels(service, tag_of(answer.query)).observe(monotonic() - began)
+    except NatsError:
+        raise
+    except Exception as error:  # noqa: BLE001 - one question's unexpected failure must not end the others
+        _log.exception("answering %s failed", tag_of(answer.query))
+        await _refuse(request, "unavailable:failed", f"{type(error).__name__}: {error}")
+
+
+def _sendable(data: bytes) -> bytes:
+    if len(data) > BROKER_PAYLOAD_BYTES_MAX:
+        raise Rejected("answer_too_large", f"the answer has {len(data)} bytes: ask for less at a time")
+    return data
 
 
 async def _refuse(request: MicroRequest, error: str, detail: str) -> None:

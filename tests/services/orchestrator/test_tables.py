@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from services.orchestrator.tables import SCHEMA, Rows, history_page, select_history, select_tasks, tasks_page
 from shared.contracts.orchestrator.facts import TaskCancelled
 from shared.contracts.orchestrator.queries import GetBotHistory, ListTasks, Page, TaskDoc
-from shared.contracts.words import BotId, Priority, TaskId, TaskType
+from shared.contracts.words import (
+    BROKER_PAYLOAD_BYTES_MAX,
+    CONTENT_CHARS_MAX,
+    BotId,
+    Priority,
+    TaskId,
+    TaskType,
+)
+from shared.kernel.codec import encode
 from shared.kernel.errors import Rejected
 from shared.kernel.messages import Recorded
 from tests.services.orchestrator.builders import ALPHA, T1, assigned, commit, failed, started, submitted
@@ -147,3 +155,18 @@ def test_every_list_is_answered_from_an_index(file: File, filters: dict[str, Any
     sql, values = select_history(GetBotHistory(bot_id=ALPHA))
     plan = " ".join(str(row[3]) for row in file.read(f"EXPLAIN QUERY PLAN {sql}", values))
     assert "USING PRIMARY KEY" in plan
+
+
+def test_a_page_of_long_tasks_ends_where_one_answer_ends(file: File) -> None:
+    long = "\N{HONEYBEE}" * CONTENT_CHARS_MAX
+    file.take(*(commit(n, submitted(f"t{n:03}", content=long)) for n in range(1, 121)))
+
+    page = file.tasks(limit=120)
+    pages = [page]
+    while page.next_cursor is not None:
+        page = file.tasks(limit=120, cursor=page.next_cursor)
+        pages.append(page)
+
+    assert len(pages) > 1
+    assert all(len(encode(each)) <= BROKER_PAYLOAD_BYTES_MAX for each in pages)
+    assert [doc.id for each in pages for doc in each.items] == [f"t{n:03}" for n in range(120, 0, -1)]
