@@ -72,7 +72,7 @@ def beginning(output: Output) -> Output:
 class Live:
     """Publishes one attempt's output in chunks, without waiting for anybody.
 
-    What ends before its first chunk is due is not shown live: its report holds all of it, and comes as soon.
+    What ends before its first chunk is due need not be shown live if its report tells all of it as soon.
     """
 
     def __init__(self, task: Assignment, publish: Callable[[Chunk], Awaitable[None]]) -> None:
@@ -94,9 +94,9 @@ class Live:
             await asyncio.sleep(SHOW_EVERY_S)
             await self._flush()
 
-    async def finish(self) -> None:
-        """Publish what is left, if anything was shown before."""
-        if self._index:
+    async def finish(self, *, told_by_report: bool) -> None:
+        """Publish what is left, unless nothing was shown yet and the report tells it."""
+        if self._index or not told_by_report:
             await self._flush()
 
     async def _flush(self) -> None:

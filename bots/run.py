@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
+from typing import assert_never
 
 from bots.engines import Engine, Work
 from bots.output import Live, Written
 from bots.reports import Reports
-from shared.contracts.orchestrator.commands import End, ReportTask, Stopped, Undone
+from shared.contracts.orchestrator.commands import Done, End, ReportTask, Stopped, Undone
 from shared.contracts.orchestrator.facts import TaskError
 from shared.contracts.orchestrator.protocol import Assignment, Chunk, Held
 from shared.contracts.words import BotId, SideEffects
@@ -86,6 +87,7 @@ class Run:
 
     async def _attempt_it(self) -> None:
         started_at = now()
+        end: End | None = None
         try:
             end = await self._work()
         except asyncio.CancelledError:
@@ -95,7 +97,7 @@ class Run:
             end = self._end_of(self._stopped)
         finally:
             self._working = False
-            await self._stop_showing()
+            await self._stop_showing(end)
         if end is not None:
             await self._bench.reports.report(self._report(end, started_at), self.task)
 
@@ -148,10 +150,10 @@ class Run:
         if self._showing is None:
             self._showing = self._group.create_task(self._live.run())
 
-    async def _stop_showing(self) -> None:
+    async def _stop_showing(self, end: End | None) -> None:
         if self._showing is not None:
             self._showing.cancel()
-            await self._live.finish()
+            await self._live.finish(told_by_report=_tells(end, self._written))
 
 
 def _forgive() -> None:
@@ -159,3 +161,14 @@ def _forgive() -> None:
     task = asyncio.current_task()
     assert task is not None
     task.uncancel()
+
+
+def _tells(end: End | None, written: Written) -> bool:
+    """Whether the report holds all that was written."""
+    match end:
+        case Done() | Undone():
+            return end.output.text == written.output().text
+        case Stopped() | None:
+            return False
+        case _:
+            assert_never(end)

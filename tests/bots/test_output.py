@@ -77,11 +77,11 @@ async def test_what_ends_before_anything_was_shown_is_told_by_its_report_alone()
 
     quick, slow = Live(TASK, publish), Live(TASK, publish)
     quick.show("at once", "out")
-    await quick.finish()
+    await quick.finish(told_by_report=True)
     assert [] == shown
 
     slow.show("first, ", "out")
     await slow._flush()
     slow.show("then the rest", "out")
-    await slow.finish()
+    await slow.finish(told_by_report=True)
     assert ["first, ", "then the rest"] == [chunk.text for chunk in shown]
