@@ -118,7 +118,9 @@ class Active:
         assert self._assembly.todo is not None
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._runtime.due.wait(), TODO_INTERVAL.total_seconds())
+                # Not `wait_for`: on Python 3.11 it may swallow the cancellation that a lost seat sends.
+                async with asyncio.timeout(TODO_INTERVAL.total_seconds()):
+                    await self._runtime.due.wait()
             self._runtime.due.clear()
             try:
                 await self._assembly.todo(self._runtime.partitions)
