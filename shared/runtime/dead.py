@@ -3,20 +3,26 @@
 The stream keeps one message for each letter's subject: its newest state.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from typing import Final
 
 import msgspec
 
 from shared.contracts.dead import DeadLetter, DeadLetters, GetDead, ListDead
 from shared.contracts.naming import DEAD, dead_subject
+from shared.contracts.words import BROKER_PAYLOAD_BYTES_MAX
 from shared.kernel.codec import encode
-from shared.kernel.errors import NotFound
+from shared.kernel.errors import NotFound, Unavailable
 from shared.runtime import metrics
 from shared.runtime.clock import now
-from shared.runtime.connection import Connection
+from shared.runtime.connection import BrokerRefused, Connection
 from shared.runtime.directget import every, peek
 from shared.runtime.publish import Publisher
 
+LETTER_BYTES_MAX: Final = BROKER_PAYLOAD_BYTES_MAX * 9 // 10
+BODY_CHARS_KEPT: Final = 100_000  # of a body too long for a letter: up to six bytes each on the wire
+REASON_CHARS_MAX: Final = 2_000
 _LETTER = msgspec.json.Decoder(DeadLetter)
 
 
@@ -39,19 +45,18 @@ class DeadLetterBox:
         attempts: int,
     ) -> None:
         """Lay a command down. Its id is that of the stored message, so that twice is once."""
-        metrics.DEAD_LETTERS.labels(self._service, reason.partition(":")[0]).inc()
-        await self._write(
-            DeadLetter(
-                id=letter_id,
-                service=self._service,
-                subject=subject,
-                reason=reason,
-                attempts=attempts,
-                at=now(),
-                headers=dict(headers),
-                body=body.decode(errors="backslashreplace"),
-            )
+        letter = DeadLetter(
+            id=letter_id,
+            service=self._service,
+            subject=subject,
+            reason=reason[:REASON_CHARS_MAX],
+            attempts=attempts,
+            at=now(),
+            headers=dict(headers),
+            body=body.decode(errors="backslashreplace"),
         )
+        await self._write(letter if len(encode(letter)) <= LETTER_BYTES_MAX else _cut(letter))
+        metrics.DEAD_LETTERS.labels(self._service, reason.partition(":")[0]).inc()
 
     async def get(self, letter_id: str) -> DeadLetter:
         """One letter; NotFound when there is none of that id."""
@@ -72,7 +77,7 @@ class DeadLetterBox:
         found = sorted(
             (each for each in letters if each.state == wanted), key=lambda each: each.at, reverse=True
         )
-        return DeadLetters(items=found[: query.limit])
+        return DeadLetters(items=_that_fit(found[: query.limit]))
 
     async def mark(self, letter: DeadLetter, state: str, attempts: int | None = None) -> DeadLetter:
         """Write the letter's new state over the old one."""
@@ -81,4 +86,19 @@ class DeadLetterBox:
         return marked
 
     async def _write(self, letter: DeadLetter) -> None:
-        await self._publisher.publish(dead_subject(self._service, letter.id), encode(letter))
+        try:
+            await self._publisher.publish(dead_subject(self._service, letter.id), encode(letter))
+        except BrokerRefused as refused:
+            raise Unavailable(f"the dead letters take nothing now: {refused}") from refused
+
+
+def _cut(letter: DeadLetter) -> DeadLetter:
+    """What may grow in writing until no message can carry it; it could not be read before either."""
+    reason = f"{letter.reason}; its {len(letter.body)} characters were cut"
+    return msgspec.structs.replace(letter, reason=reason, headers={}, body=letter.body[:BODY_CHARS_KEPT])
+
+
+def _that_fit(letters: Sequence[DeadLetter]) -> list[DeadLetter]:
+    """The newest that one answer can carry."""
+    sizes = accumulate(len(encode(letter)) + 1 for letter in letters)
+    return list(letters[: max(1, sum(size <= LETTER_BYTES_MAX for size in sizes))])

@@ -1,6 +1,7 @@
 """A service's command queue at work: pull, decide, answer, ack. The order of these is part of the promise."""
 
 import asyncio
+import contextlib
 import logging
 from typing import Final
 
@@ -75,7 +76,8 @@ class CommandQueue:
             await asyncio.sleep(PROGRESS_EVERY_S)
             for sequence in old & self._working.keys():
                 if (delivery := self._working.get(sequence)) is not None:
-                    await delivery.progress()
+                    with contextlib.suppress(Unavailable):  # else it is delivered again, which is as good
+                        await delivery.progress()
             old = set(self._working)
 
     async def _work(self, delivery: Delivery) -> None:
@@ -90,7 +92,7 @@ class CommandQueue:
             self._failures.pop(delivery.sequence, None)
         except Unavailable as away:
             _log.warning("put back: %s", away)
-            await self._current(delivery).nak(jittered(1.0))
+            await self._put_back(delivery, jittered(1.0))
         except Exception as error:  # noqa: BLE001 - one command's unexpected failure must not end the others
             await self._failed(delivery, error)
         finally:
@@ -145,9 +147,13 @@ class CommandQueue:
             if failures >= FAILURES_MAX:
                 await self._bury(delivery, f"failed: {type(error).__name__}: {error}", attempts=failures)
             else:
-                await self._current(delivery).nak(jittered(0.2 * 2**failures))
+                await self._put_back(delivery, jittered(0.2 * 2**failures))
         except Unavailable as away:
             _log.warning("the broker is away: %s", away)
+
+    async def _put_back(self, delivery: Delivery, after_s: float) -> None:
+        with contextlib.suppress(Unavailable):  # else it is delivered again when its ack wait ends
+            await self._current(delivery).nak(after_s)
 
     async def _bury(self, delivery: Delivery, reason: str, attempts: int = 1) -> None:
         """Dead letter first, then the ack: in between a crash leaves both, never neither."""

@@ -1,7 +1,8 @@
 """Marks beside commands that may kill their process, so that one of them cannot kill it for ever."""
 
 from shared.contracts.naming import SUSPECTS_BUCKET
-from shared.runtime.connection import Connection
+from shared.kernel.errors import Unavailable
+from shared.runtime.connection import BrokerRefused, Connection
 from shared.runtime.directget import peek
 from shared.runtime.publish import Publisher
 
@@ -16,19 +17,32 @@ class Suspects:
         self._service = service
         self._connection = connection
         self._publisher = publisher
+        self._ended: set[int] = set()  # ended here, but its mark could not be taken away
 
     async def marks(self, sequence: int) -> int:
         """The marks left behind beside the command stored at this sequence."""
+        if sequence in self._ended:
+            return 0
         stored = await peek(self._connection, f"KV_{SUSPECTS_BUCKET}", self._subject(sequence))
         return int(stored.data) if stored is not None and stored.data else 0
 
     async def begin(self, sequence: int, marks: int) -> None:
-        """It is about to be worked on, once more."""
-        await self._publisher.publish(self._subject(sequence), str(marks + 1).encode())
+        """It is about to be worked on, once more. Unavailable: it cannot be marked now."""
+        await self._mark(sequence, marks + 1)
+        self._ended.discard(sequence)
 
     async def end(self, sequence: int) -> None:
-        """It came to an end, whichever."""
-        await self._publisher.publish(self._subject(sequence), b"0")
+        """It came to an end, whichever; that no mark can be written now does not make it a kill."""
+        try:
+            await self._mark(sequence, 0)
+        except Unavailable:
+            self._ended.add(sequence)
+
+    async def _mark(self, sequence: int, marks: int) -> None:
+        try:
+            await self._publisher.publish(self._subject(sequence), str(marks).encode())
+        except BrokerRefused as refused:
+            raise Unavailable(f"the marks take nothing now: {refused}") from refused
 
     def _subject(self, sequence: int) -> str:
         return f"$KV.{SUSPECTS_BUCKET}.{self._service}.{sequence}"

@@ -28,6 +28,7 @@ from shared.runtime.suspects import Suspects
 from shared.runtime.topology import ensure
 from tests.support.nats_server import LocalBroker
 from tests.support.notes import (
+    CAUSE,
     NOON,
     NOTE,
     NOTE_CODEC,
@@ -104,6 +105,12 @@ class Bench:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
+
+    async def limit(self, stream: str, *, max_bytes: int) -> None:
+        """As if the disk had so much room for it."""
+        async with self.broker.client("ops") as client:
+            info = await client.jetstream().stream_info(stream)
+            await client.jetstream().update_stream(info.config.evolve(max_bytes=max_bytes))
 
     async def waiting(self) -> int:
         return len(await every(self.gateway, command_stream(SERVICE), "cmd.>"))
@@ -286,3 +293,96 @@ async def _deliver_in_vain(bench: Bench, times: int) -> None:
             if delivery.delivered >= times:
                 await consumer.stop()
             await delivery.nak(0)
+
+
+async def test_what_is_too_long_for_a_dead_letter_is_cut_and_the_queue_goes_on(bench: Bench) -> None:
+    handler = await bench.handler()
+    publisher = await bench._publisher(bench.gateway)
+    await publisher.publish("cmd.orchestrator.gateway.n", b"\xff" * (bench.gateway.nc.max_payload - 1_000))
+
+    async with bench.working(handler):
+        await until(lambda: _letters(bench))
+        fine = await bench.send(WriteNote(note_id="n", text="a"), actor="k")
+
+    [letter] = await _letters(bench)
+    assert letter.reason.startswith("undecodable")
+    assert "cut" in letter.reason
+    assert isinstance(fine, Committed)
+    assert await bench.waiting() == 0
+
+
+async def test_while_the_dead_letters_are_full_what_belongs_there_waits_and_the_rest_goes_on(
+    bench: Bench,
+) -> None:
+    handler = await bench.handler()
+    publisher = await bench._publisher(bench.gateway)
+    await bench.limit("DEAD", max_bytes=200)
+    await publisher.publish("cmd.orchestrator.gateway.n", b"not a command" * 50)
+
+    async with bench.working(handler):
+        for number in range(7):
+            await bench.send(Break(note_id=f"b{number}"), actor="k", wait_s=0)
+        await until(lambda: _delivered(bench, 40), within_s=20)
+        fine = await bench.send(WriteNote(note_id="n", text="a"), actor="k")
+        assert (await bench.waiting(), await _letters(bench)) == (8, [])
+        await bench.limit("DEAD", max_bytes=1_000_000)
+        await until(lambda: _nothing_waits(bench), within_s=30)
+
+    assert isinstance(fine, Committed)
+    assert len(await _letters(bench)) == 8
+
+
+async def test_while_the_log_is_full_nothing_accepted_is_lost_and_then_it_goes_on(bench: Bench) -> None:
+    handler = await bench.handler()
+    texts = [str(number) for number in range(20)]
+    waiting = [
+        asyncio.ensure_future(bench.send(WriteNote(note_id="n", text=text), actor="k", wait_s=60))
+        for text in texts
+    ]
+    await until(lambda: _all_wait(bench, 20))
+    await _deliver_in_vain(bench, times=10)  # from here on each is worked on alone, under a mark
+    for stream in ("EVENTS", "KV_suspects"):
+        await bench.limit(stream, max_bytes=10)
+
+    async with bench.working(handler):
+        await until(lambda: _delivered(bench, 280), within_s=30)
+        with pytest.raises(Unavailable):
+            await handler.handle(WriteNote(note_id="other", text="a"), CAUSE)
+        assert (await bench.waiting(), await _letters(bench)) == (20, [])
+        assert not any(each.done() for each in waiting)
+        for stream in ("EVENTS", "KV_suspects"):
+            await bench.limit(stream, max_bytes=1_000_000)
+        outcomes = await asyncio.gather(*waiting)
+
+    assert all(isinstance(each, Committed) for each in outcomes)
+    found = [NOTE_CODEC.decode_all(each.commit.facts) for each in await bench.store.read("pool", "n")]
+    assert sorted(texts) == sorted(fact.text for facts in found for fact in facts)  # type: ignore[union-attr]
+    assert await _letters(bench) == []
+
+
+async def _all_wait(bench: Bench, count: int) -> bool:
+    return await bench.waiting() == count
+
+
+async def _delivered(bench: Bench, times: int) -> bool:
+    consumer = f"{command_stream(SERVICE)}.{command_consumer(SERVICE, 'blue')}"
+    info = msgspec.json.decode(await bench.owner.api(f"CONSUMER.INFO.{consumer}"))
+    return int(info["delivered"]["consumer_seq"]) >= times
+
+
+async def test_a_mark_that_could_not_be_taken_away_is_no_kill(bench: Bench) -> None:
+    suspects = Suspects(SERVICE, bench.owner, await bench._publisher(bench.owner))
+    await suspects.begin(7, await suspects.marks(7))
+    back = asyncio.Event()
+
+    async def note() -> None:
+        back.set()
+
+    bench.owner.on_reconnect(note)
+    bench.broker.kill()
+    await suspects.end(7)
+    bench.broker.restart()
+    await asyncio.wait_for(back.wait(), 10)
+
+    assert await suspects.marks(7) == 0
+    assert await Suspects(SERVICE, bench.owner, await bench._publisher(bench.owner)).marks(7) == 1
