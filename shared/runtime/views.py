@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
+from shared.kernel.errors import Unavailable
 from shared.kernel.messages import Recorded
 
 T = TypeVar("T")
@@ -22,6 +23,7 @@ WRITE_EVERY_S: Final = (
     0.25  # a row that changes several times in it is written once; a reader need not wait so long
 )
 AGAIN_AFTER_S: Final = 1.0
+READ_WITHIN_S: Final = 3.0  # a reader waits so long for what was taken in to be written
 _META = (
     "CREATE TABLE IF NOT EXISTS _view (name TEXT PRIMARY KEY, log TEXT NOT NULL, position INTEGER NOT NULL)"
 )
@@ -66,6 +68,8 @@ class Table:
         self._due = asyncio.Event()
         self._asked = asyncio.Event()
         self._written = asyncio.Condition()
+        self._writing = asyncio.Lock()
+        self._broken_off = False
         self._taken = 0
         self._position = 0
         self._identity = ""
@@ -114,25 +118,33 @@ class Table:
 
     async def write(self) -> None:
         """Write what is waiting now; what could not be written waits on."""
-        if self._closed:
-            return
-        batch, self._waiting, upto = self._waiting, [], self._taken
-        try:
-            await self._in_write_thread(lambda: self._write(batch, upto))
-        except sqlite3.OperationalError:
-            self._waiting = batch + self._waiting
-            raise
-        self._position = upto
+        async with self._writing:
+            if self._closed or self._broken_off:
+                return
+            batch, self._waiting, upto = self._waiting, [], self._taken
+            # Broken off in here, nobody knows what was written: only the file, when it is opened again.
+            self._broken_off = True
+            try:
+                await self._in_write_thread(lambda: self._write(batch, upto))
+            except sqlite3.OperationalError:
+                self._waiting = batch + self._waiting
+                self._broken_off = False
+                raise
+            self._broken_off = False
+            self._position = upto
         async with self._written:
             self._written.notify_all()
 
     async def read(self, sql: str, parameters: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-        """Rows of a query, as of everything taken in until now."""
+        """Rows of a query, as of everything taken in until now; Unavailable while that cannot be written."""
         wanted = self._taken
         if self._position < wanted:
             self._asked.set()
-            async with self._written:
-                await self._written.wait_for(lambda: self._position >= wanted)
+            try:
+                async with asyncio.timeout(READ_WITHIN_S), self._written:
+                    await self._written.wait_for(lambda: self._position >= wanted)
+            except TimeoutError as error:
+                raise Unavailable(self.problem or f"view {self.name} is being written") from error
         return await asyncio.get_running_loop().run_in_executor(
             self._read_thread, lambda: self._open_reader().execute(sql, parameters).fetchall()
         )
@@ -140,7 +152,8 @@ class Table:
     async def close(self) -> None:
         """Write what waits, and close the file."""
         if self._writer is not None:
-            await self.write()
+            with contextlib.suppress(sqlite3.OperationalError):  # it is read from the log again
+                await self.write()
             self._closed = True
             await self._in_write_thread(self._writer.close)
         if self._reader is not None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -11,7 +12,7 @@ import msgspec
 import pytest
 
 from shared.kernel.codec import encode
-from shared.kernel.errors import Behind, Undecodable
+from shared.kernel.errors import Behind, Unavailable, Undecodable
 from shared.kernel.messages import Commit, Recorded
 from shared.runtime.memory import MemoryStore
 from shared.runtime.projection import Follower, MemoryView
@@ -127,6 +128,66 @@ async def test_a_batch_that_fails_half_way_leaves_no_trace_and_is_written_later(
     await view.write()
     assert await texts(view) == ["a"]
     await view.close()
+
+
+class FullDisk:
+    """Rows of notes on a disk that takes nothing until there is room."""
+
+    def __init__(self) -> None:
+        self.full = True
+
+    def rows(self, batch: Sequence[Recorded[Any]], read: Read) -> list[Statement]:
+        if self.full:
+            raise sqlite3.OperationalError("database or disk is full")
+        return rows(batch, read)
+
+    def table(self, folder: Path) -> Table:
+        return Table(folder / "notes.sqlite", version=1, schema=SCHEMA, aggregates={"note"}, rows=self.rows)
+
+
+async def test_who_reads_from_a_full_disk_is_told_so_and_loses_nothing(tmp_path: Path) -> None:
+    store, disk = MemoryStore(), FullDisk()
+    async with running(store, view := disk.table(tmp_path)) as follower:
+        await follower.reached(await stored(store, "a", "b"))
+        with pytest.raises(Unavailable, match="disk is full"):
+            await texts(view)
+        assert "disk is full" in view.problem
+
+        disk.full = False
+        await follower.reached(await stored(store, "c"))
+        assert await texts(view) == ["a", "b", "c"]
+
+
+async def test_a_full_disk_at_the_end_leaves_a_view_that_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    store, disk = MemoryStore(), FullDisk()
+    async with running(store, disk.table(tmp_path)) as follower:
+        await follower.reached(await stored(store, "a", "b"))
+    async with running(store, again := table(tmp_path)) as follower:
+        await follower.reached(2)
+        assert await texts(again) == ["a", "b"]
+
+
+async def test_a_write_that_was_broken_off_is_never_counted_as_written(tmp_path: Path) -> None:
+    store = MemoryStore()
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow_then_full(batch: Sequence[Recorded[Any]], read: Read) -> list[Statement]:
+        if batch:
+            begun.set()
+            go_on.wait(10)
+            raise sqlite3.OperationalError("database or disk is full")
+        return []
+
+    view = Table(
+        tmp_path / "notes.sqlite", version=1, schema=SCHEMA, aggregates={"note"}, rows=slow_then_full
+    )
+    async with running(store, view) as follower:
+        await follower.reached(await stored(store, "a"))
+        await asyncio.to_thread(begun.wait, 10)
+        asyncio.get_running_loop().call_soon(go_on.set)
+    async with running(store, again := table(tmp_path)) as follower:
+        await follower.reached(1)
+        assert await texts(again) == ["a"]
 
 
 async def test_a_view_says_when_it_is_behind() -> None:
