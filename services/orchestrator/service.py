@@ -158,6 +158,8 @@ class Orchestrator:
             await self._perform(step)
         except (Unavailable, BrokerRefused) as error:
             _log.info("%s stays outstanding: %s", " ".join(key), error)
+        except Exception:  # noqa: BLE001 - one step's unexpected failure must not end the others
+            _log.exception("%s failed", " ".join(key))
         finally:
             self._under_way.discard(key)
 

@@ -225,3 +225,15 @@ async def test_a_process_of_an_older_generation_is_told_to_stop(shop: Workshop) 
     unknown = shop.beat("nobody")
     assert unknown is not None
     assert unknown.stop
+
+
+async def test_a_step_that_fails_unexpectedly_ends_nothing_else_and_stays_outstanding(shop: Workshop) -> None:
+    await shop.up("alpha")
+    await shop.up("beta")
+    shop.street.broken.add(ALPHA)
+    await shop.send(submit("t1", bot=ALPHA))
+    await shop.send(submit("t2", bot=BETA))
+    await shop.assigned("beta", "t2")
+
+    shop.street.broken.clear()
+    await shop.assigned("alpha", "t1")

@@ -66,7 +66,10 @@ class MemoryFiles:
 
 
 class Street:
-    """The outside: what was sent to bots and hosts. A host that is `away` answers nobody."""
+    """The outside: what was sent to bots and hosts.
+
+    A host that is `away` answers nobody; what is said to a bot that is `broken` fails as nobody expects.
+    """
 
     def __init__(self) -> None:
         self.assignments: dict[BotId, list[Assignment]] = {}
@@ -75,12 +78,15 @@ class Street:
         self.orders: list[HostOrder] = []
         self.queues: set[BotId] = set()
         self.away = False
+        self.broken: set[BotId] = set()
         self.refusal: HostAnswer | None = None
         self.commands_waiting: set[TaskId] = set()
 
     async def dispatch(self, bot_id: BotId, assignment: Assignment) -> None:
         if self.away:
             raise Unavailable("the broker is away")
+        if bot_id in self.broken:
+            raise ZeroDivisionError("broken on purpose")
         sent = self.assignments.setdefault(bot_id, [])
         if all(each.token != assignment.token for each in sent):
             sent.append(assignment)
