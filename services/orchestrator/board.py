@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from datetime import datetime
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import Final, NamedTuple, TypeVar, assert_never
 
 from services.orchestrator.decider import BOT, TASK
@@ -19,6 +19,7 @@ from shared.kernel.messages import Cause, Recorded
 E = TypeVar("E")
 
 OURSELVES: Final = service_sender("orchestrator")
+DEADLINES_KEPT: Final = 1_000  # of tasks that have ended, at least
 
 
 class TaskChange(NamedTuple):
@@ -219,10 +220,17 @@ class Board:
                 assert_never(after)
         if isinstance(before, Unknown) and isinstance(after, Waiting | Held) and after.order.deadline:
             heappush(self._deadlines, (after.order.deadline, task_id))
+            self._tidy_deadlines()
         if not isinstance(before, Unknown):
             self.counts[state_name(before)] -= 1
         if not isinstance(after, Unknown):
             self.counts[state_name(after)] += 1
+
+    def _tidy_deadlines(self) -> None:
+        """Forget those of tasks that have ended, once they are the most."""
+        if len(self._deadlines) > 2 * len(self.tasks) + DEADLINES_KEPT:
+            self._deadlines = [each for each in self._deadlines if each[1] in self.tasks]
+            heapify(self._deadlines)
 
     def _wait(self, task_id: TaskId, entry: TaskEntry, state: Waiting) -> None:
         if entry.partition not in self.owned or task_id in self._reserved:

@@ -27,6 +27,10 @@ class Unavailable(Exception):
     """The log or the network is away, or the answer is unknown. The same request may work later."""
 
 
+class NotStored(Unavailable):
+    """The log takes nothing now, and said so: nothing was stored. The same request may work later."""
+
+
 class Behind(Exception):
     """A view has not yet seen the sequence that the caller named. Ask again in a moment."""
 

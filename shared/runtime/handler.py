@@ -17,7 +17,7 @@ import msgspec
 
 from shared.kernel.codec import Codec, encode
 from shared.kernel.decider import Decider
-from shared.kernel.errors import Rejected, Unavailable, VersionConflict
+from shared.kernel.errors import NotStored, Rejected, Unavailable, VersionConflict
 from shared.kernel.messages import AlreadySo, Cause, Command, Commit, Committed, Outcome, Recorded, Refused
 from shared.runtime import metrics
 from shared.runtime.ids import jittered
@@ -125,6 +125,8 @@ class Handler(Generic[S, C, E]):
                         metrics.CONFLICTS.labels(self._service).inc()
                         known = await self._load(key)
                         continue
+                    except NotStored:
+                        raise
                     except Unavailable:
                         known = await self._read_back(key)
                         continue

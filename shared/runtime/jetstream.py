@@ -8,7 +8,7 @@ import msgspec
 
 from shared.contracts.naming import EVENTS, audit_subject, event_subject, parse_event
 from shared.kernel.codec import encode
-from shared.kernel.errors import Unavailable, Undecodable, VersionConflict
+from shared.kernel.errors import NotStored, Unavailable, Undecodable, VersionConflict
 from shared.kernel.messages import Commit
 from shared.runtime import directget
 from shared.runtime.connection import BrokerRefused, Connection
@@ -100,7 +100,7 @@ def _answer_to(refused: BrokerRefused) -> Exception:
     """A commit that is too large will never fit; all else the log may take later."""
     if refused.code == MESSAGE_TOO_LARGE:
         return refused
-    return Unavailable(f"the log takes nothing now: {refused}")
+    return NotStored(f"the log takes nothing now: {refused}")
 
 
 def _stored(subject: str, sequence: int, data: bytes) -> Stored:

@@ -34,7 +34,8 @@ class EventStore(Protocol):
     async def append(self, aggregate: str, aggregate_id: str, commit: Commit, *, expected: int) -> int:
         """Store the commit if the aggregate's version is `expected`; its sequence.
 
-        VersionConflict: someone was faster. Unavailable: perhaps stored, perhaps not; read back.
+        VersionConflict: someone was faster. NotStored: the log is full. Another Unavailable: perhaps stored,
+        perhaps not; read back.
         """
         ...
 

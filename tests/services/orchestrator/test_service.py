@@ -2,16 +2,20 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from services.orchestrator.board import DEADLINES_KEPT
+from services.orchestrator.recent import REMEMBERED_MAX
 from shared.contracts.orchestrator.commands import CancelTask, LaunchBot, ReportBotExit, RetireBot, StopBot
 from shared.contracts.orchestrator.facts import BotSpec, RetryPolicy
 from shared.contracts.orchestrator.protocol import CancelRun, HostAnswer, RetireOrder, StartOrder
 from shared.contracts.orchestrator.queries import GetBot
 from shared.contracts.words import TaskId
 from shared.kernel.messages import AlreadySo, Committed, Refused
+from shared.runtime import clock
 from shared.runtime.memory import MemoryStore
 from tests.services.orchestrator.builders import ALPHA, BETA, done, report, submit, undone
 from tests.services.orchestrator.workshop import Workshop, workshop
@@ -237,3 +241,24 @@ async def test_a_step_that_fails_unexpectedly_ends_nothing_else_and_stays_outsta
 
     shop.street.broken.clear()
     await shop.assigned("alpha", "t1")
+
+
+async def test_what_has_ended_is_not_kept_in_memory(shop: Workshop) -> None:
+    await shop.up("alpha")
+    tomorrow = clock.now() + timedelta(days=1)
+    for number in range(2_500):
+        task_id = f"t{number}"
+        await shop.send(submit(task_id, deadline=tomorrow))
+        token = next(iter(shop.scene.board.held[ALPHA].values()))
+        assert isinstance(await shop.send(report(done(), token, task_id=task_id)), Committed)
+        if number % 50 == 0:
+            shop.beat("alpha")
+            await asyncio.sleep(0)
+    await shop.until(lambda: not shop.scene.board.tasks)
+
+    board = shop.scene.board
+    assert (board.free(ALPHA), len(board.lines), len(board._reserved)) == (3, 0, 0)
+    assert not shop.scene.liveness.leases
+    assert len(board._deadlines) <= DEADLINES_KEPT + 100
+    assert len(shop.answers._recent._pasts) <= REMEMBERED_MAX
+    await shop.until(lambda: not shop.orchestrator._under_way)

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from shared.kernel.errors import Unavailable
+from shared.kernel.errors import NotStored, Unavailable
 from shared.kernel.messages import AlreadySo, Commit, Committed, Recorded, Refused
-from shared.runtime.handler import Effects, Handler
+from shared.runtime.handler import REMEMBERED_MAX, Effects, Handler
 from shared.runtime.ids import new_id
 from shared.runtime.memory import MemoryStore
 from tests.support.notes import CAUSE, NOON, NOTE, NOTE_CODEC, Note, NoteFact, NoteRequest, RubOut, WriteNote
@@ -162,3 +162,37 @@ async def test_time_never_runs_backwards_in_an_aggregate() -> None:
     await earlier.handle(RubOut(note_id="n"), CAUSE)
 
     assert [stored.commit.at for stored in await store.read("note", "n")] == [NOON, NOON]
+
+
+class Full(MemoryStore):
+    """Takes nothing, and says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tried = 0
+
+    async def append(self, aggregate: str, aggregate_id: str, commit: Commit, *, expected: int) -> int:
+        self.tried += 1
+        raise NotStored("the log takes nothing now")
+
+
+async def test_a_full_log_is_asked_once_and_what_was_kept_for_the_command_is_free_again() -> None:
+    store = Full()
+    released: list[NoteRequest] = []
+
+    with pytest.raises(Unavailable):
+        await handler(store, Effects(released=released.append)).handle(write("a"), CAUSE)
+
+    assert store.tried == 1
+    assert released == [write("a")]
+
+
+async def test_many_aggregates_one_after_another_are_not_all_remembered() -> None:
+    store = MemoryStore()
+    notes = handler(store)
+    for number in range(REMEMBERED_MAX + 1_000):
+        await notes.handle(WriteNote(note_id=f"n{number}", text="a"), CAUSE)
+
+    assert len(notes._known) == REMEMBERED_MAX
+    assert not notes._turns
+    assert isinstance(await notes.handle(RubOut(note_id="n0"), CAUSE), Committed)
