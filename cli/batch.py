@@ -15,7 +15,7 @@ from cli.documents import exit_of, outcome
 from cli.failure import Exit, Failure
 from cli.problem import from_problem
 from cli.session import Session
-from cli.waiting import Seen, decided
+from cli.waiting import Seen, look
 from shared.contracts.words import BATCH_BYTES_MAX, BATCH_LINES_MAX
 from shared.runtime import clock
 
@@ -110,7 +110,7 @@ def results(
     ):
         while (waiting or watched) and clock.monotonic() < deadline:
             while waiting and len(watched) < WATCHED_AT_ONCE:
-                watched.add(pool.submit(_look, client, waiting.popleft()))
+                watched.add(pool.submit(look, client, waiting.popleft(), WATCHED_FOR_S))
             ready, watched = wait(watched, return_when=FIRST_COMPLETED)
             for seen in (future.result() for future in ready):
                 if seen.over:
@@ -118,10 +118,6 @@ def results(
                     yield seen
                 else:
                     waiting.append(seen.task.id)
-
-
-def _look(client: Client, task_id: str) -> Seen:
-    return decided(client, client.get(f"/v1/tasks/{task_id}", wait=WATCHED_FOR_S))
 
 
 def _tell_line(item: LineOutcome, failure: Failure | None, *, as_json: bool, watch: bool) -> None:

@@ -8,9 +8,10 @@ import msgspec
 
 from cli.client import Client
 from cli.failure import Exit, Failure
+from cli.patience import Patience
 from cli.problem import from_problem, read
 
-RESUMES_MAX: Final = 20
+RESUMES_MAX: Final = 100
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,13 +47,16 @@ def parse(lines: Iterable[str]) -> Iterator[Event]:
 def follow(client: Client, path: str) -> Iterator[Event]:
     """The events of a stream until its `end`; when the connection breaks or moves, on from the last id."""
     last_id: str | None = None
+    patience: Patience | None = None  # only with a stream that was there once
     for _ in range(RESUMES_MAX):
         try:
             with client.stream(path, last_id=last_id) as answer:
+                patience = patience or Patience()
                 for event in parse(answer.iter_lines()):
                     last_id = event.id or last_id
                     if event.name == "problem":
                         raise from_problem(read(event.data.encode()))
+                    patience.answered()
                     if event.name == "moved":
                         break
                     yield event
@@ -60,6 +64,10 @@ def follow(client: Client, path: str) -> Iterator[Event]:
                         return
         except httpx.TransportError:
             continue
+        except Failure as failure:
+            if patience is None:
+                raise
+            patience.bear(failure)
     raise Failure(
         "The stream broke off again and again.",
         exit_code=Exit.UNAVAILABLE,

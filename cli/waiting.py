@@ -11,13 +11,13 @@ from cli import screen
 from cli.client import Client, decode
 from cli.documents import ENDED, STANDING
 from cli.failure import Exit, Failure
+from cli.patience import AGAIN_AFTER_S, AWAY_FOR_S, patiently
 from shared.contracts.orchestrator.queries import TaskDoc, Why
 from shared.runtime import clock
 
 POLL_S: Final = 20.0  # of one request; the API grants at most 30
 SHOWN_AFTER_S: Final = 1.0  # what takes longer shows that it goes on
 EXPLAINED_AFTER_S: Final = 2.0  # and then what it waits for
-AGAIN_AFTER_S: Final = 0.5  # who is told 202 asks again
 DECIDED_WITHIN_S: Final = 30.0
 ACCEPTED: Final = 202
 
@@ -49,7 +49,7 @@ def decided(client: Client, answer: httpx.Response) -> Seen:
                 todo=f"`hive task show {place.rpartition('/')[2]}` in a moment; `hive status`.",
             )
         time.sleep(AGAIN_AFTER_S)
-        answer = client.get(place)
+        answer = patiently(lambda: client.get(place), deadline - clock.monotonic())
     return Seen(decode(answer, TaskDoc), answer.content)
 
 
@@ -62,7 +62,7 @@ def until_over(client: Client, task_id: str, wait_s: float, *, quiet: bool) -> S
     with screen.progress(f"waiting for {task_id}", None, quiet=quiet):
         seen = _poll(client, task_id, deadline, EXPLAINED_AFTER_S)
         if seen.task.state == "queued" and not quiet:
-            why = decode(client.get(f"/v1/tasks/{task_id}/why"), Why)
+            why = decode(patiently(lambda: client.get(f"/v1/tasks/{task_id}/why")), Why)
             click.echo(screen.safe(why.explanation), err=True)
         while not seen.over and clock.monotonic() < deadline:
             seen = _poll(client, task_id, deadline, POLL_S)
@@ -70,5 +70,12 @@ def until_over(client: Client, task_id: str, wait_s: float, *, quiet: bool) -> S
 
 
 def _poll(client: Client, task_id: str, deadline: float, longest_s: float) -> Seen:
-    left = min(longest_s, max(0.0, deadline - clock.monotonic()))
-    return decided(client, client.get(f"/v1/tasks/{task_id}", wait=round(left, 3)))
+    left = max(0.0, deadline - clock.monotonic())
+    return look(client, task_id, min(longest_s, left), min(left, AWAY_FOR_S))
+
+
+def look(client: Client, task_id: str, wait_s: float, away_s: float = AWAY_FOR_S) -> Seen:
+    """The task when it has ended, or as it is after `wait_s`. The hive may be away for a moment meanwhile."""
+    return decided(
+        client, patiently(lambda: client.get(f"/v1/tasks/{task_id}", wait=round(wait_s, 3)), away_s)
+    )

@@ -120,6 +120,22 @@ def test_a_task_that_is_only_stored_is_asked_for_until_it_is_decided(run: Run, h
     assert hive.routes() == ["POST /v1/tasks", "GET /v1/tasks/t1", "GET /v1/tasks/t1"]
 
 
+def test_a_wait_outlives_a_hive_that_is_away_for_a_moment(run: Run, hive: FakeHive) -> None:
+    hive.on("POST /v1/tasks", document(task(state="running"), 201))
+    hive.on("GET /v1/tasks/t1", problem(503, "unavailable", "the broker is away"), document(task()))
+
+    result = run("submit", "git status", "--wait=20")
+
+    assert (result.exit_code, result.stdout) == (0, "on branch main\n")
+
+
+def test_a_hive_that_stays_away_ends_the_wait(run: Run, hive: FakeHive) -> None:
+    hive.on("POST /v1/tasks", document(task(state="running"), 201))
+    hive.on("GET /v1/tasks/t1", problem(503, "unavailable", "the broker is away"))
+
+    assert run("submit", "git status", "--wait=0.2").exit_code == 5
+
+
 def test_json_is_the_document_that_the_hive_gave(run: Run, hive: FakeHive) -> None:
     hive.on("POST /v1/tasks", document(task(), 201))
 

@@ -165,6 +165,24 @@ def test_a_stream_that_moves_or_breaks_is_resumed_behind_the_last_chunk(run: Run
     assert [request.headers.get("Last-Event-ID") for request in hive.asked] == [None, "5", "6"]
 
 
+def test_a_stream_outlives_a_hive_that_is_away_for_a_moment(run: Run, hive: FakeHive) -> None:
+    hive.on(
+        "GET /v1/tasks/t1/stream",
+        stream(chunk(5, "one\n")),
+        problem(503, "unavailable", "the broker is away"),
+        stream(chunk(6, "two\n"), end("completed")),
+    )
+
+    assert run("task", "watch", "t1").stdout == "one\ntwo\n"
+
+
+def test_a_stream_that_was_never_there_is_not_waited_for(run: Run, hive: FakeHive) -> None:
+    hive.on("GET /v1/tasks/t1/stream", problem(503, "unavailable", "the broker is away"))
+
+    assert run("task", "watch", "t1").exit_code == 5
+    assert len(hive.asked) == 1
+
+
 def test_a_gap_is_said(run: Run, hive: FakeHive) -> None:
     hive.on(
         "GET /v1/tasks/t1/stream", stream(b'event: gap\ndata: {"after":1,"before":9}\n\n', end("completed"))
@@ -174,13 +192,22 @@ def test_a_gap_is_said(run: Run, hive: FakeHive) -> None:
 
 
 def test_a_problem_on_the_way_is_an_error_like_any_other(run: Run, hive: FakeHive) -> None:
-    told = b'{"title":"Service Unavailable","status":503,"code":"unavailable","detail":"the broker is away"}'
+    told = b'{"title":"Internal Server Error","status":500,"code":"internal","detail":"it broke"}'
     hive.on("GET /v1/tasks/t1/stream", stream(b"event: problem\ndata: %b\n\n" % told))
 
     result = run("task", "watch", "t1")
 
-    assert result.exit_code == 5
-    assert "the broker is away" in result.stderr
+    assert result.exit_code == 1
+    assert "it broke" in result.stderr
+
+
+def test_a_stream_that_says_the_hive_is_away_is_resumed(run: Run, hive: FakeHive) -> None:
+    told = b'{"title":"Service Unavailable","status":503,"code":"unavailable","detail":"the broker is away"}'
+    hive.on(
+        "GET /v1/tasks/t1/stream", stream(b"event: problem\ndata: %b\n\n" % told), stream(end("completed"))
+    )
+
+    assert run("task", "watch", "t1").exit_code == 0
 
 
 def test_watching_as_json_is_a_line_for_each_event(run: Run, hive: FakeHive) -> None:
