@@ -7,6 +7,7 @@ from typing import IO
 
 import msgspec
 
+from cli.failure import Exit, Failure
 from shared.runtime import private
 
 
@@ -86,8 +87,17 @@ class DataDir:
 
     def make(self) -> None:
         """The folder, and those in it that the supervisor writes; closed to others."""
-        for folder in (self.path, self.logs, self.broker):
-            private.make_folder(folder)
+        try:
+            for folder in (self.path, self.logs, self.broker):
+                private.make_folder(folder)
+        except OSError as error:
+            raise Failure(
+                f"{self.path} cannot be made a data directory.",
+                exit_code=Exit.FAILED,
+                code="data_unusable",
+                why=f"{error.strerror}: {error.filename}",
+                todo="name another with --data or HIVE_DATA.",
+            ) from error
 
     def lock(self) -> IO[str]:
         """Hold the folder until the file is closed or the process ends; Held if another does."""

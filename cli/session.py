@@ -59,7 +59,7 @@ class Session:
                 exit_code=Exit.USAGE,
                 code="no_key",
                 why="Its own machine's admin key is used only for the hive that runs here.",
-                todo="set HIVE_KEY, or pass --key; `hive keys create NAME` there makes one.",
+                todo="set HIVE_KEY, or pass --access-key; `hive keys create NAME` there makes one.",
             )
         return url, key
 

@@ -70,7 +70,7 @@ def test_the_admin_key_is_not_sent_to_another_hive(run: Run, hive: FakeHive, dat
     result = run("bots", env={"HIVE_KEY": None})
 
     assert result.exit_code == 2
-    assert "HIVE_KEY" in result.stderr
+    assert "set HIVE_KEY, or pass --access-key" in result.stderr
     assert hive.asked == []
 
 
@@ -79,6 +79,17 @@ def test_without_a_hive_the_command_says_how_to_start_one(run: Run) -> None:
 
     assert result.exit_code == 5
     assert "next: `hive up`" in result.stderr
+
+
+@pytest.mark.parametrize("how", [(), ("--detach",)])
+def test_a_data_directory_that_cannot_be_made_is_an_error_with_a_remedy(
+    run: Run, how: tuple[str, ...]
+) -> None:
+    result = run("up", "--data", "/proc/nowhere", *how)
+
+    assert result.exit_code == 1
+    assert "/proc/nowhere cannot be made a data directory" in result.stderr
+    assert "next: name another with --data" in result.stderr
 
 
 def test_an_admin_key_of_someone_else_is_refused_with_a_remedy(run: Run, data: DataDir) -> None:
