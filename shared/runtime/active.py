@@ -82,8 +82,9 @@ class Active:
         running, self._running = self._running, None
         if running is not None:
             running.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await running
+            await asyncio.wait(
+                [running]
+            )  # what it raises is the process' to hear, a cancellation here is ours
 
     async def _run(self) -> None:
         settings = self._runtime.settings
@@ -132,3 +133,4 @@ class Active:
         metrics.SEAT.labels(self._runtime.service, settings.colour).set(1 if held else 0)
         if not held:
             self._runtime.partitions = frozenset()
+            metrics.PARTITIONS_OWNED.labels(self._runtime.service, settings.colour).set(0)

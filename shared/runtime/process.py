@@ -34,11 +34,13 @@ from shared.runtime.refusals import Refusals
 from shared.runtime.replay import Replay
 from shared.runtime.seat import Seat
 from shared.runtime.settings import Settings
+from shared.runtime.store import EventStore
 from shared.runtime.suspects import Suspects
 from shared.runtime.topology import ensure_volatile
 from shared.runtime.views import Table
 
 DRAIN_WITHIN_S: Final = 10.0
+WATCH_EVERY_S: Final = 2.0
 COLLECT_AFTER: Final = (
     20_000,
     20,
@@ -71,6 +73,7 @@ class Process:
         self._problems: dict[str, str] = {"start": "starting"}
         self._stop = asyncio.Event()
         self._tables: Sequence[Table] = ()
+        self._views_stopped = asyncio.Event()
 
     async def main(self) -> None:
         """Start everything, wait for the signal, drain."""
@@ -128,10 +131,9 @@ class Process:
         self._problems.pop("start", None)
         _log.info("ready")
         try:
-            if seat is None:
-                await asyncio.Event().wait()
-            else:
-                await seat[0].run(seat[1].begin, seat[1].end)
+            if seat is not None:
+                await self._sit(*seat)
+            await asyncio.Event().wait()
         finally:
             if seat is not None:
                 await seat[1].end()
@@ -141,6 +143,16 @@ class Process:
                 await close()
             for table in assembly.tables:
                 await table.close()
+
+    async def _sit(self, seat: Seat, active: Active) -> None:
+        """Be active or stand by, until the views stop: who sees no more must not decide."""
+        async with asyncio.TaskGroup() as group:
+            sitting = group.create_task(seat.run(active.begin, active.end))
+            await self._views_stopped.wait()
+            sitting.cancel()
+        await active.end()
+        with contextlib.suppress(Unavailable):
+            await seat.release()
 
     async def _runtime(self, connection: Connection, tasks: asyncio.TaskGroup) -> tuple[Runtime, Publisher]:
         publisher = Publisher(connection)
@@ -156,7 +168,7 @@ class Process:
 
         await ensure_volatile(connection)
         connection.on_reconnect(volatile)
-        store = JetStreamStore(connection, publisher)
+        store = JetStreamStore(connection, publisher, replicas=self._settings.replicas)
         runtime = Runtime(
             service=self._service,
             settings=self._settings,
@@ -182,6 +194,7 @@ class Process:
             follower.add(view)
         runtime.follower = follower
         runtime.spawn(self._feed(follower))
+        runtime.spawn(self._watch(follower, runtime.store, identity))
         return follower
 
     async def _feed(self, follower: Follower) -> None:
@@ -191,6 +204,17 @@ class Process:
             # Never skipped: what follows might depend on it. A person has to look.
             self._problems["views"] = f"the log holds what this version cannot read: {error}"
             _log.critical(self._problems["views"])
+            self._views_stopped.set()
+
+    async def _watch(self, follower: Follower, store: EventStore, identity: str) -> None:
+        """Measure how far the views are behind, and end the process when the log is another one."""
+        while True:
+            await asyncio.sleep(WATCH_EVERY_S)
+            with contextlib.suppress(Unavailable):
+                await follower.lag()
+                position = follower.position
+                if await store.identity() != identity or await store.last_sequence() < position:
+                    raise LogReplaced(f"the views stand at {position} of another log: they are built again")
 
     async def _catch_up(self, runtime: Runtime, follower: Follower) -> None:
         self._problems["start"] = "views are catching up"
@@ -224,6 +248,10 @@ class Process:
 
     def _ready_problems(self) -> list[str]:
         return [*self._problems.values(), *(table.problem for table in self._tables if table.problem)]
+
+
+class LogReplaced(Exception):
+    """The log was made again, or restored, while its views were running. A new process begins with it."""
 
 
 class Stopping(Exception):

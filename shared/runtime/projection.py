@@ -115,11 +115,14 @@ class Follower:
         raise Behind(f"the views stand at {self.position}, you asked for {sequence}")
 
     async def lag(self) -> int:
-        """How many sequences the views are behind the log's end."""
-        lag = max(0, await self._store.last_sequence() - self.position)
+        """How many sequences the view that is furthest behind has yet to see of what it hears."""
+        ends = {aggregate: await self._store.version(aggregate, "*") for aggregate in self._codecs}
+        lags = [0]
         for view in self._views:
-            metrics.LAG.labels(self._service, view.name).set(lag)
-        return lag
+            end = max((ends[aggregate] for aggregate in view.aggregates), default=0)
+            lags.append(max(0, end - view.position))
+            metrics.LAG.labels(self._service, view.name).set(lags[-1])
+        return max(lags)
 
     def _read(self, stored: Stored) -> Recorded[Any]:
         own = self._own.pop(stored.sequence, None)
