@@ -137,10 +137,11 @@ class Placement:
 
     def at_once(self, task_id: TaskId, wants: Wants, ready: Ready) -> Choice | None:
         """A bot for a task that was just submitted, if nobody who waits could have that bot."""
+        waiting = self._board.lines.wanted()
+        if wants in waiting:
+            return None
         choice = self.choose(task_id, wants, ready)
-        if choice is None or any(
-            choice.bot_id in self.capable(waiting).bots for waiting in self._board.lines.wanted()
-        ):
+        if choice is None or any(choice.bot_id in self.capable(other).bots for other in waiting):
             return None
         self._board.reserve(task_id, choice.bot_id)
         return choice

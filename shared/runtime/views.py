@@ -19,9 +19,8 @@ from shared.kernel.messages import Recorded
 
 T = TypeVar("T")
 
-WRITE_EVERY_S: Final = (
-    0.25  # a row that changes several times in it is written once; a reader need not wait so long
-)
+# A row that changes several times meanwhile is written once; who reads does not wait for it.
+WRITE_EVERY_S: Final = 1.0
 AGAIN_AFTER_S: Final = 1.0
 READ_WITHIN_S: Final = 3.0  # a reader waits so long for what was taken in to be written
 _META = (
