@@ -14,6 +14,7 @@ from shared.runtime.store import EventStore
 
 MINUTE_S = 60.0
 SOURCES_MAX = 1_000
+DETAIL_CHARS_MAX = 2_000
 
 
 class CommandRefused(Fact, frozen=True, kw_only=True):
@@ -59,9 +60,13 @@ class Refusals:
         if source not in self._counts and len(self._counts) >= SOURCES_MAX:
             source = "others"
         self._counts[source] = self._counts.get(source, 0) + 1
-        self._details[source] = detail
+        self._details[source] = detail[:DETAIL_CHARS_MAX]
         if monotonic() - self._written_at.get(source, float("-inf")) >= MINUTE_S:
-            await self._flush(source)
+            try:
+                await self._flush(source)
+            except BaseException:
+                self._counts[source] -= 1  # who asks us to count it does so again
+                raise
 
     async def flush(self) -> None:
         """Write what was counted and is a minute old."""
@@ -71,10 +76,15 @@ class Refusals:
 
     async def _flush(self, source: str) -> None:
         count, self._counts[source] = self._counts[source], 0
-        self._written_at[source] = monotonic()
+        before, self._written_at[source] = self._written_at.get(source, float("-inf")), monotonic()
         fact = StrangersRefused(source=source, count=count, detail=self._details[source])
         record_id = new_id()
-        await self._write(fact, source, record_id, record_id)
+        try:
+            await self._write(fact, source, record_id, record_id)
+        except BaseException:
+            self._counts[source] += count
+            self._written_at[source] = before
+            raise
 
     async def _write(self, fact: Fact, actor: str, cause: str, chain: str) -> None:
         commit = Commit(
