@@ -87,7 +87,8 @@ class Waves:
         try:
             return await item.turn
         except asyncio.CancelledError:
-            if item.turn.done() and not item.turn.cancelled() and item.turn.result() is None:
+            told = item.turn.done() and not item.turn.cancelled() and item.turn.exception() is None
+            if told and item.turn.result() is None:
                 self._end_single()  # its turn had just come
             raise
 

@@ -108,6 +108,17 @@ async def test_who_no_longer_waits_leaves_no_trace(shore: Shore) -> None:
     assert await shore.publish("last") > 0
 
 
+async def test_who_is_broken_off_in_the_moment_of_the_outcome_is_broken_off(shore: Shore) -> None:
+    publishes = [shore.publish(f"t{number}") for number in range(40)]
+    await asyncio.sleep(0)
+    shore.waves._waiting[-1].turn.set_exception(Unavailable("nobody knows"))
+    publishes[-1].cancel()
+    await asyncio.wait(publishes)
+
+    assert publishes[-1].cancelled()
+    assert len(await shore.stored()) == 39
+
+
 async def test_with_few_in_flight_nothing_waits_for_company(shore: Shore) -> None:
     for number in range(20):
         await shore.publish(f"t{number}")
