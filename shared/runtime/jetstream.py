@@ -45,6 +45,8 @@ class JetStreamStore:
     async def read(self, aggregate: str, aggregate_id: str) -> list[Stored]:
         """All commits of one aggregate, oldest first."""
         found = await directget.every(self._connection, EVENTS, event_subject(aggregate, aggregate_id))
+        if self._replicas > 1 and await self.version(aggregate, aggregate_id) > _last_of(found):
+            raise Unavailable(f"a replica is behind about {aggregate} {aggregate_id}")
         return [_stored(message.subject, message.sequence, message.data) for message in found]
 
     async def version(self, aggregate: str, aggregate_id: str) -> int:
@@ -101,6 +103,10 @@ def _answer_to(refused: BrokerRefused) -> Exception:
     if refused.code == MESSAGE_TOO_LARGE:
         return refused
     return NotStored(f"the log takes nothing now: {refused}")
+
+
+def _last_of(found: list[directget.Found]) -> int:
+    return found[-1].sequence if found else 0
 
 
 def _stored(subject: str, sequence: int, data: bytes) -> Stored:

@@ -41,6 +41,7 @@ from shared.runtime.views import Table
 
 DRAIN_WITHIN_S: Final = 10.0
 WATCH_EVERY_S: Final = 2.0
+AGAIN_AFTER_S: Final = 1.0
 COLLECT_AFTER: Final = (
     20_000,
     20,
@@ -164,9 +165,9 @@ class Process:
 
         async def volatile() -> None:
             metrics.RECONNECTS.labels(self._service).inc()
-            await ensure_volatile(connection)
+            tasks.create_task(_ensure_volatile(connection, self._settings.replicas))
 
-        await ensure_volatile(connection)
+        await ensure_volatile(connection, replicas=self._settings.replicas)
         connection.on_reconnect(volatile)
         store = JetStreamStore(connection, publisher, replicas=self._settings.replicas)
         runtime = Runtime(
@@ -262,6 +263,18 @@ def _end_tasks(*, asked: bool) -> NoReturn:
     if asked:
         raise Stopping
     raise ConnectionError("the broker refused this process for good, or its work ended")
+
+
+async def _ensure_volatile(connection: Connection, replicas: int) -> None:
+    """What a broker's restart took; without it nobody has a seat."""
+    while True:
+        try:
+            await ensure_volatile(connection, replicas=replicas)
+        except Unavailable as away:
+            _log.warning("what a restart of the broker took is not made yet: %s", away)
+            await asyncio.sleep(AGAIN_AFTER_S)
+        else:
+            return
 
 
 def hive_version() -> str:

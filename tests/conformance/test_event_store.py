@@ -33,7 +33,7 @@ def text_of(stored: Stored) -> str:
 
 
 @asynccontextmanager
-async def on_jetstream(broker: LocalBroker) -> AsyncIterator[EventStore]:
+async def on_jetstream(broker: LocalBroker, replicas: int = 1) -> AsyncIterator[EventStore]:
     ops = await connect(broker.settings("ops"))
     await ensure(ops, services=("gateway", "orchestrator"))
     await ops.close()
@@ -41,18 +41,24 @@ async def on_jetstream(broker: LocalBroker) -> AsyncIterator[EventStore]:
     publisher = Publisher(connection)
     await publisher.start()
     try:
-        yield JetStreamStore(connection, publisher)
+        yield JetStreamStore(connection, publisher, replicas=replicas)
     finally:
         await publisher.stop()
         await connection.close()
 
 
-@pytest.fixture(params=["memory", pytest.param("jetstream", marks=pytest.mark.nats)])
+NATS = pytest.mark.nats
+
+
+@pytest.fixture(
+    params=["memory", pytest.param("jetstream", marks=NATS), pytest.param("the leader's word", marks=NATS)]
+)
 async def store(request: pytest.FixtureRequest) -> AsyncIterator[EventStore]:
     if request.param == "memory":
         yield MemoryStore()
         return
-    async with on_jetstream(request.getfixturevalue("broker")) as store:
+    replicas = 3 if request.param == "the leader's word" else 1
+    async with on_jetstream(request.getfixturevalue("broker"), replicas) as store:
         yield store
 
 
