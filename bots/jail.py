@@ -15,9 +15,9 @@ import stat
 import sys
 from pathlib import Path
 
-CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
+CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWPID = 0x00020000, 0x10000000, 0x20000000
 MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC, MS_PRIVATE = 2, 4, 8, 4096, 16384, 1 << 18
-PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 24, 38
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 4, 24, 38
 CAPABILITIES_MAX = 63
 
 LANDLOCK_CREATE_RULESET, LANDLOCK_ADD_RULE, LANDLOCK_RESTRICT_SELF = 444, 445, 446
@@ -54,10 +54,10 @@ def check(result: int, what: str) -> int:
 def hide_by_namespace(hidden: list[Path], kept: Path) -> None:
     """Cover the folders with empty ones, for this process and its children; show `kept` in them again."""
     uid, gid = os.getuid(), os.getgid()
-    if libc.unshare(CLONE_NEWNS) < 0:
+    if libc.unshare(CLONE_NEWNS | CLONE_NEWPID) < 0:
         if ctypes.get_errno() != errno.EPERM:
             check(-1, "unshare")
-        check(libc.unshare(CLONE_NEWUSER | CLONE_NEWNS), "unshare")
+        check(libc.unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID), "unshare")
         Path("/proc/self/setgroups").write_text("deny")
         Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
         Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
@@ -117,6 +117,54 @@ def hide_nothing(_hidden: list[Path], _kept: Path) -> None:
     """The operator accepted the risk."""
 
 
+def enclose(status: int) -> None:
+    """Go on in a namespace of processes of our own, where nobody outside can be seen or signalled.
+
+    Its first process waits for the program; when that has ended, so has all it started, wherever it fled to.
+    The process that the bot knows stays outside, and ends as the program did. Returns in the program only.
+    """
+    go, started = os.pipe()
+    told, tell = os.pipe()
+    first = os.fork()
+    if first:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the first process hands it on
+        libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+        os.close(status)
+        os.close(tell)
+        os.write(started, b"x")
+        os.waitpid(first, 0)
+        _end_like(os.read(told, 4))
+    check(libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "die with the one outside")
+    os.close(started)
+    if not os.read(go, 1):  # it is gone already
+        os._exit(REFUSED)
+    flags = MS_NOSUID | MS_NODEV | MS_NOEXEC
+    libc.mount(b"proc", b"/proc", b"proc", flags, None)  # refused in some containers: the old one stays
+    program = os.fork()
+    if program:
+        libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+        signal.signal(signal.SIGTERM, lambda *_: os.killpg(program, signal.SIGTERM))
+        os.close(status)
+        ended = 0
+        while ended != program:
+            ended, how = os.wait()
+        os.write(tell, how.to_bytes(4, "big"))
+        os._exit(0)
+    for handle in (go, told, tell):
+        os.close(handle)
+    os.setpgid(0, 0)
+
+
+def _end_like(told: bytes) -> None:
+    """End as the program did; without word of that, the first process was killed."""
+    how = int.from_bytes(told, "big") if told else signal.SIGKILL
+    if os.WIFSIGNALED(how):
+        if os.WTERMSIG(how) != signal.SIGKILL:
+            signal.signal(os.WTERMSIG(how), signal.SIG_DFL)
+        os.kill(os.getpid(), os.WTERMSIG(how))
+    os._exit(os.waitstatus_to_exitcode(how))
+
+
 HIDE = {NAMESPACE: hide_by_namespace, LANDLOCK: hide_by_landlock, OFF: hide_nothing}
 
 
@@ -137,6 +185,8 @@ def become(
     check(libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "die with the bot")
     if os.getppid() != owner:  # it is gone already
         os._exit(REFUSED)
+    if mechanism == NAMESPACE:
+        enclose(status)
     for number in (signal.SIGPIPE, signal.SIGXFSZ):  # the interpreter ignores them, a program does not
         signal.signal(number, signal.SIG_DFL)
     os.execvp(argv[0], argv)  # noqa: S606  no shell is what we want

@@ -1,6 +1,7 @@
 """How the programs that bots run are kept from the data directory: measured, not assumed.
 
-`namespace` covers the directory with an empty one in a mount namespace of the program's own; `landlock`
+`namespace` covers the directory with an empty one in a mount namespace of the program's own, and gives it a
+namespace of processes, so that it can signal nobody outside and nothing it started outlives it; `landlock`
 allows every path but those that lead there (the folders on the way cannot be listed then). Both need no
 package, and no privilege where the kernel permits them. Where neither works nothing is run, unless
 HIVE_SANDBOX=off says so.

@@ -405,6 +405,75 @@ async def test_more_folders_than_one_can_be_hidden(tmp_path: Path, mechanism: st
     assert stage.out.output().text.endswith("done\n")
 
 
+def alike(mark: str) -> list[psutil.Process]:
+    """The processes with this word on their command line."""
+    return [one for one in psutil.process_iter(["cmdline"]) if mark in (one.info["cmdline"] or [])]
+
+
+@works(jail.NAMESPACE)
+async def test_nobody_flees_from_a_program_that_has_ended(tmp_path: Path) -> None:
+    stage, mark = Stage(tmp_path, jail.NAMESPACE), f"600.{os.getpid()}1"
+
+    end = await stage.shell.run(stage.work(f"sh -c 'setsid -f sleep {mark}; echo done'"), stage.out)
+
+    assert isinstance(end, Done), end
+    assert alike(mark) == []
+
+
+@works(jail.NAMESPACE)
+async def test_nobody_flees_from_a_program_that_is_stopped_and_it_may_say_goodbye(tmp_path: Path) -> None:
+    stage, mark = Stage(tmp_path, jail.NAMESPACE), f"600.{os.getpid()}2"
+    script = f'setsid -f sleep {mark}; trap "echo bye" TERM; echo up; while :; do sleep 0.02; done'
+    running = asyncio.ensure_future(stage.shell.run(stage.work(f"sh -c '{script}'"), stage.out))
+    await until(lambda: ("out", "up\n") in [(channel, text) for channel, text in stage.heard])
+    assert alike(mark)
+
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+    await until(lambda: alike(mark) == [])
+    assert "bye" in "".join(text for _, text in stage.heard)
+
+
+@works(jail.NAMESPACE)
+async def test_a_program_in_a_namespace_dies_with_its_bot(tmp_path: Path) -> None:
+    mark = f"600.{os.getpid()}3"
+    script = (
+        "import asyncio, sys; from pathlib import Path; from tests.bots.test_engines import Stage\n"
+        "stage = Stage(Path(sys.argv[1]), 'namespace')\n"
+        f"work = stage.work(\"sh -c 'setsid -f sleep {mark}; exec sleep 600'\")\n"
+        "asyncio.run(stage.shell.run(work, stage.out))"
+    )
+    bot = await asyncio.create_subprocess_exec(sys.executable, "-c", script, str(tmp_path))
+    await until(lambda: any(one.name() == "sleep" for one in alike(mark)))
+
+    bot.kill()
+    await bot.wait()
+
+    await until(lambda: alike(mark) == [])
+
+
+@works(jail.NAMESPACE)
+@pytest.mark.parametrize(("script", "code"), [("exit 3", 3), ("kill -9 $$", -9), ("kill -SEGV $$", -11)])
+async def test_a_program_in_a_namespace_ends_as_it_ended(tmp_path: Path, script: str, code: int) -> None:
+    stage = Stage(tmp_path, jail.NAMESPACE)
+
+    end = await stage.shell.run(stage.work(f"sh -c '{script}'"), stage.out)
+
+    assert isinstance(end, Undone)
+    assert end.output.exit_code == code
+
+
+@works(jail.NAMESPACE)
+async def test_a_program_in_a_namespace_cannot_signal_its_bot(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, jail.NAMESPACE)
+
+    end = await stage.shell.run(stage.work(f"sh -c 'kill -0 {os.getpid()}'"), stage.out)
+
+    assert isinstance(end, Undone)
+
+
 async def test_without_a_box_that_works_nothing_is_run(tmp_path: Path) -> None:
     stage = Stage(tmp_path, "none")
 
