@@ -15,6 +15,7 @@ from shared.kernel.errors import Unavailable
 from shared.runtime.clock import monotonic
 from shared.runtime.connection import BrokerRefused, Connection
 from shared.runtime.directget import last_on
+from shared.runtime.ids import short_token
 from shared.runtime.jetstream import EXPECTED
 from shared.runtime.publish import Publisher
 
@@ -35,7 +36,7 @@ class Seat:
         self._connection = connection
         self._publisher = publisher
         self._subject = f"$KV.{SEATS_BUCKET}.{seat_key(service, colour)}"
-        self._instance = instance
+        self._sitter = f"{instance} {short_token(6)}".encode()
         self._revision = 0
         self._held_until = 0.0
 
@@ -71,7 +72,7 @@ class Seat:
     async def _take(self) -> bool:
         asked_at = monotonic()
         try:
-            self._revision = await self._put(self._instance.encode(), await self._free_at())
+            self._revision = await self._put(self._sitter, await self._free_at())
         except (BrokerRefused, Unavailable):
             return False
         self._hold(asked_at)
@@ -91,12 +92,26 @@ class Seat:
             asked_at = monotonic()
             try:
                 async with asyncio.timeout(self._held_until - monotonic()):
-                    self._revision = await self._put(self._instance.encode(), self._revision)
+                    self._revision = await self._put(self._sitter, self._revision)
             except BrokerRefused:
-                return
+                if not await self._sits_there():
+                    return
+                continue
             except (TimeoutError, Unavailable):
                 continue
             self._hold(asked_at)
+
+    async def _sits_there(self) -> bool:
+        """Whether it is ours all the same: a renewal was stored, and only its answer was lost."""
+        try:
+            async with asyncio.timeout(self._held_until - monotonic()):
+                last = await last_on(self._connection, bucket_stream(SEATS_BUCKET), self._subject)
+        except (TimeoutError, Unavailable):
+            return False
+        if last is None or last.data != self._sitter:
+            return False
+        self._revision = last.sequence
+        return True
 
     def _hold(self, asked_at: float) -> None:
         # The key lives from when the broker stored it, which was after we asked.

@@ -112,3 +112,15 @@ async def test_a_holder_that_the_broker_left_stops_by_its_own_clock_and_sits_aga
     room.broker.restart()
 
     await asyncio.wait_for(first.taken.wait(), SOON_S)
+
+
+async def test_a_renewal_whose_answer_was_lost_costs_nobody_the_seat(room: Room) -> None:
+    one = await room.enter("one")
+    await asyncio.wait_for(one.taken.wait(), SOON_S)
+    unknown = await one.seat._put(one.seat._sitter, one.seat._revision)
+
+    async with asyncio.timeout(SOON_S):
+        while one.seat._revision <= unknown:
+            assert not one.lost.is_set()
+            await asyncio.sleep(0.01)
+    assert one.seat.held
