@@ -12,7 +12,7 @@ from shared.contracts.naming import command_consumer, command_stream
 from shared.kernel.codec import encode
 from shared.kernel.errors import Unavailable
 from shared.kernel.messages import AlreadySo, Committed, Envelope, Failed, Refused
-from shared.runtime.commands import Sender
+from shared.runtime.commands import QueueFull, Sender
 from shared.runtime.connection import Connection, connect
 from shared.runtime.dead import DeadLetterBox
 from shared.runtime.directget import every, peek
@@ -386,3 +386,19 @@ async def test_a_mark_that_could_not_be_taken_away_is_no_kill(bench: Bench) -> N
 
     assert await suspects.marks(7) == 0
     assert await Suspects(SERVICE, bench.owner, await bench._publisher(bench.owner)).marks(7) == 1
+
+
+async def test_while_the_queue_is_full_everybody_is_told_so_and_then_it_goes_on(bench: Bench) -> None:
+    assert await bench.send(WriteNote(note_id="first", text="a"), actor="k", wait_s=0) is None
+    await bench.limit(command_stream(SERVICE), max_bytes=500)
+    refused = await asyncio.gather(
+        *(bench.send(WriteNote(note_id=f"n{n}", text="a" * 500), actor="k", wait_s=0) for n in range(100)),
+        return_exceptions=True,
+    )
+
+    assert all(isinstance(each, QueueFull) for each in refused)
+    assert await bench.waiting() == 1
+    async with bench.working(await bench.handler()):
+        await until(lambda: _nothing_waits(bench))
+        assert await bench.store.version("pool", "first") > 0
+        assert isinstance(await bench.send(WriteNote(note_id="n", text="a"), actor="k"), Committed)
