@@ -111,7 +111,7 @@ class Process:
         refusals = Refusals(self._service, runtime.store, runtime.now)
         dead = DeadLetterBox(self._service, connection, publisher)
         intake = Intake(assembly.commands)
-        replay = Replay(intake, dead)
+        replay = Replay(intake, dead, refusals)
         for subject, callback in assembly.subscriptions:
             await connection.subscribe(subject, callback)
         answers = list(assembly.queries)

@@ -4,17 +4,19 @@ import msgspec
 
 from shared.contracts.dead import DeadLetter, DropDead, ReplayDead
 from shared.kernel.errors import NotFound, Rejected, Undecodable
-from shared.kernel.messages import Failed, Outcome
+from shared.kernel.messages import Failed, Outcome, Refused
 from shared.runtime.dead import DeadLetterBox
 from shared.runtime.intake import Intake
+from shared.runtime.refusals import Refusals
 
 
 class Replay:
     """Decides dead letters as the sender they came from: only their own service could have written them."""
 
-    def __init__(self, intake: Intake, dead: DeadLetterBox) -> None:
+    def __init__(self, intake: Intake, dead: DeadLetterBox, refusals: Refusals) -> None:
         self._intake = intake
         self._dead = dead
+        self._refusals = refusals
 
     async def replay(self, query: ReplayDead) -> Outcome:
         """Decide it now. What fails again stays dead, one attempt more."""
@@ -39,6 +41,8 @@ class Replay:
             await self._dead.mark(letter, "dead", letter.attempts + 1)
             detail = f"{type(error).__name__}: {error}"
             return Failed(command_id=request.envelope.id, dead_letter=letter.id, detail=detail)
+        if isinstance(outcome, Refused):
+            await self._refusals.record(request, outcome)
         await self._dead.mark(letter, "replayed", letter.attempts + 1)
         return outcome
 

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 import msgspec
 import pytest
 
-from shared.contracts.dead import DeadLetter, ListDead
+from shared.contracts.dead import DeadLetter, ListDead, ReplayDead
 from shared.contracts.naming import command_consumer, command_stream
 from shared.kernel.codec import encode
 from shared.kernel.errors import Unavailable
@@ -24,6 +24,7 @@ from shared.runtime.publish import Publisher
 from shared.runtime.pull import PullConsumer
 from shared.runtime.queue import CommandQueue
 from shared.runtime.refusals import Refusals
+from shared.runtime.replay import Replay
 from shared.runtime.suspects import Suspects
 from shared.runtime.topology import ensure
 from tests.support.nats_server import LocalBroker
@@ -402,3 +403,26 @@ async def test_while_the_queue_is_full_everybody_is_told_so_and_then_it_goes_on(
         await until(lambda: _nothing_waits(bench))
         assert await bench.store.version("pool", "first") > 0
         assert isinstance(await bench.send(WriteNote(note_id="n", text="a"), actor="k"), Committed)
+
+
+async def test_a_dead_letter_that_is_refused_when_decided_again_is_on_record(bench: Bench) -> None:
+    handler = await bench.handler()
+    command = msgspec.Raw(encode(RubOut(note_id="n")))
+    await bench.dead.put(
+        "letter",
+        subject="cmd.orchestrator.7.gateway.n",
+        headers={},
+        body=encode(Envelope(id="c9", chain="c9", actor="key:1", command=command)),
+        reason="failed",
+        attempts=5,
+    )
+    refusals = Refusals(SERVICE, bench.store, lambda: NOON)
+
+    outcome = await Replay(Intake([Route(NoteRequest, handler)]), bench.dead, refusals).replay(
+        ReplayDead(id="letter")
+    )
+
+    assert isinstance(outcome, Refused)
+    [record] = await every(bench.gateway, "EVENTS", "evt.audit.orchestrator")
+    assert b"no_note" in record.data
+    assert await _letters(bench) == []
