@@ -419,7 +419,7 @@ async def test_a_dead_letter_that_is_refused_when_decided_again_is_on_record(ben
     refusals = Refusals(SERVICE, bench.store, lambda: NOON)
 
     outcome = await Replay(Intake([Route(NoteRequest, handler)]), bench.dead, refusals).replay(
-        ReplayDead(id="letter")
+        ReplayDead(id="letter", actor="key:1")
     )
 
     assert isinstance(outcome, Refused)
