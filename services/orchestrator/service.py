@@ -28,6 +28,8 @@ from shared.runtime.connection import BrokerRefused
 TICK_S: Final = 0.25
 """How often time is looked at: a bot is declared silent, a retry given away, at most so much late."""
 
+TROUBLES_MAX: Final = 1_024  # remembered, so that each is written to the log once
+
 _log = logging.getLogger(__name__)
 
 
@@ -56,6 +58,7 @@ class Orchestrator:
         self._news: deque[Change] = deque()
         self._wake = asyncio.Event()
         self._under_way: set[tuple[str, ...]] = set()
+        self._troubles: dict[tuple[str, ...], str] = {}
         self._perform: Callable[[Step], Awaitable[None]]
         self._group: asyncio.TaskGroup
 
@@ -157,11 +160,23 @@ class Orchestrator:
         try:
             await self._perform(step)
         except (Unavailable, BrokerRefused) as error:
-            _log.info("%s stays outstanding: %s", " ".join(key), error)
-        except Exception:  # noqa: BLE001 - one step's unexpected failure must not end the others
-            _log.exception("%s failed", " ".join(key))
+            if self._is_news(key, error):
+                _log.info("%s stays outstanding: %s", " ".join(key), error)
+        except Exception as error:  # noqa: BLE001 - one step's unexpected failure must not end the others
+            if self._is_news(key, error):
+                _log.exception("%s failed", " ".join(key))
+        else:
+            self._troubles.pop(key, None)
         finally:
             self._under_way.discard(key)
+
+    def _is_news(self, key: tuple[str, ...], error: Exception) -> bool:
+        """Whether a step has a trouble it did not have the last time: it is tried four times a second."""
+        told, text = self._troubles.get(key), repr(error)
+        if len(self._troubles) >= TROUBLES_MAX:
+            self._troubles.clear()
+        self._troubles[key] = text
+        return told != text
 
     async def _react(self) -> None:
         while True:

@@ -243,6 +243,17 @@ async def test_a_step_that_fails_unexpectedly_ends_nothing_else_and_stays_outsta
     await shop.assigned("alpha", "t1")
 
 
+async def test_a_step_that_fails_again_and_again_is_written_to_the_log_once(
+    shop: Workshop, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    shop.street.away = True
+    await shop.send(LaunchBot(bot_id=ALPHA, spec=BotSpec(engine="echo")))
+    await shop.until(lambda: shop.street.asked_in_vain >= 3)
+
+    assert caplog.text.count("start alpha 1 stays outstanding: nobody answers for local") == 1
+
+
 async def test_what_has_ended_is_not_kept_in_memory(shop: Workshop) -> None:
     await shop.up("alpha")
     tomorrow = clock.now() + timedelta(days=1)

@@ -78,6 +78,7 @@ class Street:
         self.orders: list[HostOrder] = []
         self.queues: set[BotId] = set()
         self.away = False
+        self.asked_in_vain = 0
         self.broken: set[BotId] = set()
         self.refusal: HostAnswer | None = None
         self.commands_waiting: set[TaskId] = set()
@@ -96,6 +97,7 @@ class Street:
 
     async def order(self, host: str, order: HostOrder) -> HostAnswer:
         if self.away:
+            self.asked_in_vain += 1
             raise Unavailable(f"nobody answers for {host}")
         self.orders.append(order)
         match order:
