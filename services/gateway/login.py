@@ -40,14 +40,16 @@ def login_routes(
         link = keys.find(hash_of(token))
         if link is None or link.kind != LOGIN:
             raise Refusal(401, "login_unknown", "There is no such login link. Make another one.")
-        if link.revoked_at is None and not is_open(link, now()):
+        if link.revoked_at is not None:
+            raise _used()
+        if not is_open(link, now()):
             raise Refusal(401, "login_expired", "The login link has expired. Make another one.")
         used = await send(RevokeKey(key_id=link.id, reason="used"), actor=f"key:{link.id}")
         if used is None:
             raise Unavailable("the login link was not decided in time")
         settled(used)
         if not isinstance(used, Committed):
-            raise Refusal(401, "login_used", "The login link was used before. Make another one.")
+            raise _used()
         secret = await _session(link)
         cookie = Cookie(
             key=COOKIE,
@@ -62,6 +64,9 @@ def login_routes(
 
     async def _session(link: KeyDoc) -> str:
         secret = f"hive_session_{short_token(32)}"
+        ends, maker = now() + SESSION_FOR, keys.maker(link)
+        if maker is not None and maker.expires_at is not None:
+            ends = min(ends, maker.expires_at)
         made = await send(
             CreateKey(
                 key_id=KeyId(new_id()),
@@ -71,7 +76,7 @@ def login_routes(
                 secret_hash=hash_of(secret),
                 scopes=link.scopes,
                 rate_per_minute=link.rate_per_minute,
-                expires_at=now() + SESSION_FOR,
+                expires_at=ends,
             ),
             actor=f"key:{link.id}",
         )
@@ -93,6 +98,12 @@ def login_routes(
         )
 
     return [login, logout]
+
+
+def _used() -> Refusal:
+    return Refusal(
+        401, "login_used", "The login link was used before, or its key was revoked. Make another one."
+    )
 
 
 _PRIVATE: Final = {"Referrer-Policy": "no-referrer", "Content-Security-Policy": "default-src 'none'"}

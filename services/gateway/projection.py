@@ -41,6 +41,11 @@ class Keys:
         key_id = self._of_hash.get(secret_hash)
         return None if key_id is None else self._docs[key_id]
 
+    def maker(self, doc: KeyDoc) -> KeyDoc | None:
+        """The key that made this one, if one did."""
+        kind, _, key_id = doc.created_by.partition(":")
+        return self._docs.get(KeyId(key_id)) if kind == "key" else None
+
     def get(self, key_id: KeyId) -> KeyDoc:
         """One key."""
         doc = self._docs.get(key_id)
@@ -85,12 +90,22 @@ class Keys:
                 self._change(fact.key_id, commit, last_used_at=commit.at)
             case KeyRevoked():
                 self._change(fact.key_id, commit, revoked_at=commit.at)
+                if fact.key_id not in self._brief:
+                    self._close_what_came_of(fact.key_id, commit)
             case _:
                 assert_never(fact)
 
     def _change(self, key_id: KeyId, commit: Recorded[KeyEvent], **changes: datetime) -> None:
         if (doc := self._docs.get(key_id)) is not None:
             self._docs[key_id] = msgspec.structs.replace(doc, version=commit.sequence, **changes)
+
+    def _close_what_came_of(self, key_id: KeyId, commit: Recorded[KeyEvent]) -> None:
+        """The login links that a revoked key made open nothing any more, nor do the sessions they opened."""
+        for doc in [self._docs[brief] for brief in self._brief]:
+            if doc.created_by == f"key:{key_id}":
+                if doc.revoked_at is None:
+                    self._change(doc.id, commit, revoked_at=commit.at)
+                self._close_what_came_of(doc.id, commit)
 
     def _forget_ended(self, before: datetime) -> None:
         """Drop the two oldest if they ended long ago; done at each creation, it keeps their number down."""

@@ -76,6 +76,33 @@ async def test_a_session_may_what_its_link_says(hive: ApiHive) -> None:
         assert (await browser.get("/v1/tasks")).json()["code"] == "scope_missing"
 
 
+async def test_what_a_revoked_key_opened_is_closed(hive: ApiHive) -> None:
+    secret = "hive_of_someone_who_leaves"
+    key_id = await hive.key(secret)
+    async with hive.client(secret) as client:
+        first, second = [(await client.post("/v1/login-links")).json()["url"] for _ in range(2)]
+    async with hive.client(None) as browser:
+        await browser.get(first)
+        assert (await browser.get("/v1/tasks")).status_code == 200
+
+        await hive.revoke(key_id)
+
+        assert (await browser.get("/v1/tasks")).json()["code"] == "key_revoked"
+    assert (await open_link(hive, second)).json()["code"] == "login_used"
+
+
+async def test_a_session_ends_with_the_key_that_opened_it(hive: ApiHive) -> None:
+    secret = "hive_of_someone_for_an_hour"
+    await hive.key(secret, expires_in=timedelta(hours=1))
+    async with hive.client(secret) as client:
+        url = (await client.post("/v1/login-links")).json()["url"]
+    async with hive.client(None) as browser:
+        await browser.get(url)
+        hive.now += timedelta(minutes=61)
+
+        assert (await browser.get("/v1/tasks")).json()["code"] == "key_expired"
+
+
 async def test_logout_ends_the_session(hive: ApiHive) -> None:
     async with hive.client(None) as browser:
         await browser.get(await link(hive))
