@@ -9,7 +9,7 @@ from cli import batch, screen
 from cli.documents import exit_of, outcome
 from cli.failure import Exit, Failure
 from cli.session import Session, talking
-from cli.waiting import Seen, decided, until_over
+from cli.waiting import Seen, decided, until_over, whole
 from cli.words import DURATION, moment, one_of
 from shared.contracts.words import INPUT_BYTES_MAX, Priority, SideEffects, TaskType
 from shared.runtime import clock
@@ -109,22 +109,26 @@ def _submit_one(session: Session, *, body: dict[str, Any], key: str | None, wait
         seen = decided(client, client.post("/v1/tasks", body, headers=headers))
         if wait is not None and not seen.over:
             seen = until_over(client, seen.task.id, wait, quiet=session.as_json)
+        told = "" if wait is None or session.as_json else whole(client, seen.task.output)
     if session.as_json:
         screen.document(seen.document)
     elif wait is None:
         click.echo(seen.task.id)
         click.echo(f"{outcome(seen.task)}; `hive task watch {seen.task.id}` shows it", err=True)
     else:
-        _tell_result(seen)
+        _tell_result(seen, told)
     if wait is not None:
         raise SystemExit(exit_of(seen.task))
 
 
-def _tell_result(seen: Seen) -> None:
+def _tell_result(seen: Seen, told: str) -> None:
     """What it printed goes to standard output, how it went to standard error."""
     task = seen.task
-    if task.output is not None and task.output.text:
-        screen.text(task.output.text)
+    if told:
+        screen.text(told)
+    if task.output is not None and task.output.truncated:
+        size = screen.size(task.output.size_bytes)
+        click.echo(f"its output was longer: the first {size} were kept", err=True)
     click.echo(f"{task.id} {outcome(task)}", err=True)
     if not seen.over:
         click.echo(f"  next: `hive task why {task.id}`, `hive task watch {task.id}`", err=True)

@@ -20,6 +20,7 @@ from cli.documents import (
 )
 from cli.events import Event, follow
 from cli.session import Session, talking
+from cli.waiting import whole
 from shared.contracts.orchestrator.facts import Decision
 from shared.contracts.orchestrator.protocol import Chunk
 from shared.contracts.orchestrator.queries import TaskDoc, Timeline, Why
@@ -128,10 +129,12 @@ def watch(session: Session, *, task_id: str) -> None:
             _tell(event, as_json=session.as_json)
             shown = shown or event.name == "chunk"
             last = event.data
-    ended = msgspec.json.decode(last, type=TaskDoc)  # a stream ends with `end`, which holds the task
+        ended = msgspec.json.decode(last, type=TaskDoc)  # a stream ends with `end`, which holds the task
+        unseen = not shown and not session.as_json  # too quick to be seen, or too long ago
+        told = whole(client, ended.output) if unseen else ""
     if not session.as_json:
-        if not shown and ended.output is not None:  # too quick to be seen, or too long ago
-            click.echo(screen.safe(ended.output.text) if sys.stdout.isatty() else ended.output.text)
+        if told:
+            screen.text(told)
         click.echo(outcome(ended), err=True)
     raise SystemExit(exit_of(ended))
 

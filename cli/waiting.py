@@ -12,6 +12,7 @@ from cli.client import Client, decode
 from cli.documents import ENDED, STANDING
 from cli.failure import Exit, Failure
 from cli.patience import AGAIN_AFTER_S, AWAY_FOR_S, patiently
+from shared.contracts.orchestrator.facts import Output
 from shared.contracts.orchestrator.queries import TaskDoc, Why
 from shared.runtime import clock
 
@@ -79,3 +80,13 @@ def look(client: Client, task_id: str, wait_s: float, away_s: float = AWAY_FOR_S
     return decided(
         client, patiently(lambda: client.get(f"/v1/tasks/{task_id}", wait=round(wait_s, 3)), away_s)
     )
+
+
+def whole(client: Client, output: Output | None) -> str:
+    """All of an output: what is too long for the task's document lies in a file."""
+    if output is None:
+        return ""
+    if output.file is None:
+        return output.text
+    path = f"/v1/files/{output.file.sha256}"
+    return patiently(lambda: client.get(path)).content.decode(errors="replace")

@@ -6,6 +6,7 @@ import httpx
 import msgspec
 
 from cli.batch import portions
+from shared.contracts.orchestrator.facts import FileRef, Output
 from shared.contracts.words import BATCH_BYTES_MAX, BATCH_LINES_MAX
 from tests.cli.conftest import Run
 from tests.cli.fake_hive import FakeHive, attempt, document, problem, task
@@ -69,6 +70,17 @@ def test_waiting_prints_the_result_alone_on_standard_output(run: Run, hive: Fake
     assert result.exit_code == 0
     assert result.stdout == "on branch main\n"
     assert "completed by alpha in 12 ms" in result.stderr
+
+
+def test_a_result_too_long_for_the_tasks_document_is_printed_whole(run: Run, hive: FakeHive) -> None:
+    output = Output(text="begin", file=FileRef(sha256="ab" * 32, size_bytes=9), size_bytes=9, truncated=True)
+    hive.on("POST /v1/tasks", document(task(output=output), 201))
+    hive.on(f"GET /v1/files/{'ab' * 32}", httpx.Response(200, content=b"begin end"))
+
+    result = run("submit", "long", "--wait")
+
+    assert result.stdout == "begin end\n"
+    assert "its output was longer: the first 9 B were kept" in result.stderr
 
 
 def test_wait_may_stand_before_the_text(run: Run, hive: FakeHive) -> None:
