@@ -58,9 +58,9 @@ class CommandQueue:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._keep_alive())
                 async for deliveries in consumer.batches():
-                    fresh = [each for each in deliveries if each.sequence not in self._working]
+                    fresh = {each.sequence: each for each in deliveries if each.sequence not in self._working}
                     self._working.update((each.sequence, each) for each in deliveries)
-                    for delivery in fresh:
+                    for delivery in fresh.values():
                         while self._in_hand >= IN_HAND_MAX:
                             self._place_free.clear()
                             await self._place_free.wait()

@@ -1,7 +1,7 @@
 """A command queue on a real broker: what is accepted is decided once, answered truly, and never lost."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import msgspec
@@ -21,7 +21,7 @@ from shared.runtime.ids import new_id
 from shared.runtime.intake import Intake, Route
 from shared.runtime.jetstream import JetStreamStore
 from shared.runtime.publish import Publisher
-from shared.runtime.pull import PullConsumer
+from shared.runtime.pull import Delivery, PullConsumer
 from shared.runtime.queue import CommandQueue
 from shared.runtime.refusals import Refusals
 from shared.runtime.replay import Replay
@@ -87,7 +87,7 @@ class Bench:
 
     @asynccontextmanager
     async def working(
-        self, handler: Handler[Note, NoteRequest, NoteFact], colour: str = "blue"
+        self, handler: Handler[Note, NoteRequest, NoteFact], pulls: type[PullConsumer] = PullConsumer
     ) -> AsyncIterator[None]:
         publisher = await self._publisher(self.owner)
         queue = CommandQueue(
@@ -98,7 +98,7 @@ class Bench:
             suspects=Suspects(SERVICE, self.owner, publisher),
             refusals=Refusals(SERVICE, self.store, lambda: NOON),
         )
-        consumer = PullConsumer(self.owner, command_stream(SERVICE), command_consumer(SERVICE, colour))
+        consumer = pulls(self.owner, command_stream(SERVICE), command_consumer(SERVICE, "blue"))
         task = asyncio.ensure_future(queue.run(consumer))
         try:
             yield
@@ -146,6 +146,22 @@ async def test_a_command_is_decided_answered_and_gone_from_the_queue(bench: Benc
     records = await every(bench.gateway, "EVENTS", "evt.audit.orchestrator")
     assert len(records) == 1
     assert b"no_note" in records[0].data
+
+
+class Stuttering(PullConsumer):
+    """Delivers each message twice in one batch, as after a stall longer than the ack wait."""
+
+    async def batches(self) -> AsyncGenerator[list[Delivery], None]:
+        async for deliveries in super().batches():
+            yield [*deliveries, *deliveries]
+
+
+async def test_what_comes_twice_in_one_batch_is_worked_on_once(bench: Bench) -> None:
+    async with bench.working(await bench.handler(), Stuttering):
+        assert isinstance(await bench.send(RubOut(note_id="other"), actor="key:1"), Refused)
+        assert isinstance(await bench.send(WriteNote(note_id="n", text="a"), actor="key:1"), Committed)
+
+    assert 1 == len(await every(bench.gateway, "EVENTS", "evt.audit.orchestrator"))
 
 
 async def test_many_commands_at_once_are_all_decided(bench: Bench) -> None:
