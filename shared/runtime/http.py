@@ -13,7 +13,7 @@ from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 from litestar.types import ControllerRouterHandler, Message, Receive, Scope
 from litestar.types import Send as Reply
 
-from shared.runtime import metrics
+from shared.runtime import metrics, telemetry
 from shared.runtime.clock import monotonic
 from shared.runtime.doors import Doors
 from shared.runtime.openapi import SAYS, Operation
@@ -120,10 +120,20 @@ class Front:
         self._in_flight += 1
         self._idle.clear()
         try:
-            await self._app(scope, receive, answer)
+            with telemetry.span("http", incoming=_traced(scope), method=scope["method"]):
+                await self._app(scope, receive, answer)
         finally:
             self._in_flight -= 1
             if self._in_flight == 0:
                 self._idle.set()
             route = scope.get("path_template", "unmatched")
             metrics.HTTP_SECONDS.labels(scope["method"], route, status).observe(monotonic() - began)
+
+
+def _traced(scope: Scope) -> dict[str, str]:
+    """The headers in which a caller hands on its trace (W3C Trace Context)."""
+    return {
+        name.decode(): value.decode(errors="replace")
+        for name, value in scope["headers"]
+        if name in {b"traceparent", b"tracestate"}
+    }
