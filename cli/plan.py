@@ -98,11 +98,11 @@ def _passes(name: str) -> bool:
 
 
 def backoff_s(crashes: int) -> float:
-    """How long to wait before the next start after so many crashes in a row: 0.2 s, doubled, at most 10 s."""
+    """How long to wait before the next start after so many crashes in a row: 0.2 s, doubled, at most 5 s."""
     return min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2.0 ** min(crashes - 1, 10))
 
 
 BACKOFF_FIRST_S: Final = 0.2
-BACKOFF_MAX_S: Final = 10.0
+BACKOFF_MAX_S: Final = 5.0  # shorter than a publish waits for its broker
 STEADY_AFTER_S: Final = 30.0
 """Who ran for so long has recovered: the next crash counts as the first."""

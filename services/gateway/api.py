@@ -112,6 +112,9 @@ async def create_key(request: Request[Any, Any, Any], doors: Seams) -> Response[
     elif rate is None and not caller.may(ADMIN):
         wrong = Wrong(detail="Only an admin key makes keys without a limit.", pointer="/rate_per_minute")
         raise Refusal(403, "scope_missing", wrong.detail, errors=(wrong,))
+    if asked.expires_at is not None and asked.expires_at <= doors.now():
+        wrong = Wrong(detail="A key must expire in the future, or never.", pointer="/expires_at")
+        raise Refusal(400, "invalid_body", wrong.detail, errors=(wrong,))
     secret = f"hive_{short_token(32)}"
     wish = CreateKey(
         key_id=KeyId(new_id()),

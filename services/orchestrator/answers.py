@@ -12,6 +12,7 @@ import msgspec
 from services.orchestrator.board import Change, TaskChange
 from services.orchestrator.decider.task_state import Ended
 from services.orchestrator.facts import TASK_CODEC, BotEvent, TaskEvent
+from services.orchestrator.hosts import is_external
 from services.orchestrator.projection import fold_bot, fold_tasks, timeline
 from services.orchestrator.recent import Recent
 from services.orchestrator.scene import Moment, Scene
@@ -255,6 +256,16 @@ class Answers:
             running=tuple(holds),
             free_slots=max(0, board.free(doc.name)),
         )
+        if (
+            doc.state == "starting"
+            and not is_external(doc.spec)
+            and doc.spec.host not in self._scene.hosts.reports
+        ):
+            heard = ", ".join(sorted(self._scene.hosts.reports)) or "none"
+            return msgspec.structs.replace(
+                doc,
+                reason=f"no bot host {doc.spec.host} is heard (heard: {heard}): it starts as soon as one is",
+            )
         if beat is None or doc.state in ("stopped", "broken", "restarting"):
             return doc
         return msgspec.structs.replace(

@@ -51,6 +51,7 @@ async def test_an_admin_key_has_no_limit_unless_one_is_asked_for(hive: ApiHive) 
         ({"name": "a", "rate_per_minute": 0}, "/rate_per_minute"),
         ({"name": "a", "expires_at": "tomorrow"}, "/expires_at"),
         ({"name": "a", "expires_at": "2030-01-01T00:00:00"}, "/expires_at"),
+        ({"name": "a", "expires_at": "2020-01-01T00:00:00Z"}, "/expires_at"),
         ({"name": "a", "secret": "mine"}, "/secret"),
     ],
 )

@@ -172,6 +172,16 @@ async def test_who_waits_for_a_bot_in_vain_gets_it_as_it_is(shop: Workshop) -> N
     assert (await shop.answers.get_bot(GetBot(bot_id=ALPHA, wait_up_s=0.01))).state == "starting"
 
 
+async def test_a_bot_for_a_host_that_nobody_runs_says_what_it_waits_for(shop: Workshop) -> None:
+    await shop.up("alpha")
+    await shop.send(LaunchBot(bot_id=BotId("beta"), spec=BotSpec(engine="echo", host="mars")))
+
+    beta = await shop.answers.get_bot(GetBot(bot_id=BotId("beta")))
+
+    assert "starting" == beta.state
+    assert "no bot host mars is heard (heard: local)" in (beta.reason or "")
+
+
 async def test_bots_are_listed_by_name_in_pages_without_the_retired(shop: Workshop) -> None:
     for name in ("c", "a", "b"):
         await shop.up(name, BotSpec(engine="echo", pool="gpu" if name == "b" else "default"))
