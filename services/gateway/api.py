@@ -98,6 +98,7 @@ _PENDING: Final = Says(meaning="Stored, not decided yet.", form=Pending, headers
         summary="Make a key",
         scope=KEYS_WRITE,
         body=NEW_KEY,
+        problems=(422,),
         answers={201: Says(meaning="The key, and its secret.", form=MadeKey, headers=("Hive-Version",))},
     ),
 )
@@ -114,7 +115,7 @@ async def create_key(request: Request[Any, Any, Any], doors: Seams) -> Response[
         raise Refusal(403, "scope_missing", wrong.detail, errors=(wrong,))
     if asked.expires_at is not None and asked.expires_at <= doors.now():
         wrong = Wrong(detail="A key must expire in the future, or never.", pointer="/expires_at")
-        raise Refusal(400, "invalid_body", wrong.detail, errors=(wrong,))
+        raise Refusal(422, "expires_in_the_past", wrong.detail, errors=(wrong,))
     secret = f"hive_{short_token(32)}"
     wish = CreateKey(
         key_id=KeyId(new_id()),

@@ -34,7 +34,7 @@ _MEANING: Final = {
     409: "A rule says no, or the view is behind the `Hive-Version` asked for.",
     413: "The body is too large.",
     415: "The body is of another media type.",
-    422: "The idempotency key was used with another body.",
+    422: "Understood, but it cannot be: a key used with another body, or an expiry that has passed.",
     429: "Too many requests with this key, or the queue is busy; `Retry-After` says when.",
     500: "Ours to mend: a defect, or a command that lies in the dead letters.",
     503: "The broker or the owner is away; ask again after `Retry-After`.",
