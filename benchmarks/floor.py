@@ -25,7 +25,6 @@ from shared.runtime.broker import server_binary
 BODY: Final = b"x" * 200
 TASKS_IN_FLIGHT: Final = 256
 LOAD_WITHIN_S: Final = 120.0
-MESSAGES_PER_TASK: Final = 5
 
 
 @contextlib.contextmanager

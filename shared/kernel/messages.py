@@ -105,12 +105,6 @@ class Recorded(msgspec.Struct, Generic[E], frozen=True, kw_only=True):
     at: datetime
     cause: Cause
 
-    def as_cause(self) -> Cause:
-        """What follows from this commit is caused by it."""
-        return Cause(
-            message_id=self.commit_id, correlation_id=self.cause.correlation_id, actor=self.cause.actor
-        )
-
 
 class Committed(msgspec.Struct, frozen=True, kw_only=True, tag="committed", tag_field="outcome"):
     """The command made facts: they stand in the log at `sequence`."""
