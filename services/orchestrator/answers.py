@@ -33,13 +33,12 @@ from shared.contracts.orchestrator.queries import (
     HistoryEntry,
     ListBots,
     ListTasks,
-    Page,
     PutFile,
     TaskDoc,
     Timeline,
     Why,
 )
-from shared.contracts.words import INPUT_BYTES_MAX, BotId, TaskId
+from shared.contracts.words import INPUT_BYTES_MAX, BotId, Page, TaskId
 from shared.kernel.errors import NotFound, Rejected
 from shared.kernel.messages import Recorded
 from shared.runtime.files import FileStore

@@ -9,8 +9,8 @@ import msgspec
 
 from services.orchestrator.facts import TaskEvent
 from services.orchestrator.projection import fold_task
-from shared.contracts.orchestrator.queries import GetBotHistory, HistoryEntry, ListTasks, Page, TaskDoc
-from shared.contracts.words import BROKER_PAYLOAD_BYTES_MAX, TaskId
+from shared.contracts.orchestrator.queries import GetBotHistory, HistoryEntry, ListTasks, TaskDoc
+from shared.contracts.words import BROKER_PAYLOAD_BYTES_MAX, Page, TaskId
 from shared.kernel.codec import encode
 from shared.kernel.errors import Rejected
 from shared.kernel.messages import Recorded

@@ -24,4 +24,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     stop_grace_s: Annotated[
         float, msgspec.Meta(ge=0, le=600, description="How long a stopping bot may finish what it does.")
     ] = 10.0
+    message_backoff_first_s: Annotated[
+        Seconds, msgspec.Meta(description="How soon a message that a bot could not handle is tried again.")
+    ] = 1.0
+    message_backoff_max_s: Annotated[
+        Seconds, msgspec.Meta(description="How long it waits at most, doubled each time until then.")
+    ] = 30.0
+    inbox_max: Annotated[
+        int,
+        msgspec.Meta(ge=1, le=1_000_000, description="Unread messages to one bot; then only P0 is accepted."),
+    ] = 10_000
     bot_key_requests_per_minute: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 100

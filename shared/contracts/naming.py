@@ -6,7 +6,6 @@ from shared.contracts.words import PARTITIONS
 
 EVENTS: Final = "EVENTS"
 DISPATCH: Final = "DISPATCH"
-INBOX: Final = "INBOX"
 LIVE: Final = "LIVE"
 DEAD: Final = "DEAD"
 FILES: Final = "FILES"
@@ -26,6 +25,9 @@ COLOURS: Final = (BLUE, GREEN)
 
 REPLY_HEADER: Final = "Hive-Reply"
 """Where the outcome of a command is to go; obeyed only under `_INBOX.<sender>.>`."""
+
+PARCEL_HEADER: Final = "Hive-Parcel"
+"""On a command that came in a bot's parcel: its address may be that of the parcel."""
 
 
 class CommandAddress(NamedTuple):
@@ -86,6 +88,11 @@ def waiting_command_filter(service: str, aggregate_id: str) -> str:
     return f"cmd.{service}.*.*.{aggregate_id}"
 
 
+def stored_command(service: str, sender: str, aggregate_id: str) -> str:
+    """The subject under which a sender's command is stored."""
+    return f"cmd.{service}.{partition_of(aggregate_id)}.{sender}.{aggregate_id}"
+
+
 def parse_stored_command(subject: str) -> CommandAddress:
     """Split `cmd.<service>.<partition>.<sender>.<aggregate_id>`."""
     _, service, partition, sender, aggregate_id = subject.split(".")
@@ -126,9 +133,19 @@ def run_subject(bot_id: str) -> str:
     return f"run.{bot_id}"
 
 
+LANES: Final = ("p0", "p1", "p2", "p3")
+GREETING: Final = "hello"
+"""In the place of a lane: the messenger asks a bot to say Hello."""
+
+
 def inbox_subject(bot_id: str, lane: str) -> str:
-    """Messages on their way to a bot; a lane for each priority, `p0` to `p3`."""
+    """Messages on their way to a bot; a lane for each priority, `p0` to `p3`, and `hello`."""
     return f"inbox.{bot_id}.{lane}"
+
+
+def mail_subject(bot_id: str) -> str:
+    """Where a bot says Hello to the messenger, as a request."""
+    return f"mail.{bot_id}"
 
 
 def bot_consumer(bot_id: str) -> str:

@@ -3,13 +3,18 @@
 import re
 from datetime import timedelta
 from enum import StrEnum
-from typing import Annotated, Final, NewType
+from typing import Annotated, Final, Generic, NewType, TypeVar
 
 import msgspec
+
+T = TypeVar("T")
 
 TaskId = NewType("TaskId", str)
 BotId = NewType("BotId", str)
 KeyId = NewType("KeyId", str)
+MessageId = NewType("MessageId", str)
+Party = NewType("Party", str)
+"""Who sends or gets messages: a bot by its name, a person by `@` and the name of its key."""
 
 NAME_PATTERN: Final = r"^[A-Za-z0-9_-]{1,50}(?!\n)$"
 """Names of bots, pools, engines: one token of a subject, one folder name.
@@ -19,6 +24,16 @@ Python's `$` alone would let a last newline pass.
 
 Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)]
 _NAME = re.compile(NAME_PATTERN)
+
+
+def person(name: str) -> Party:
+    """The party of whoever holds a key of this name."""
+    return Party(f"@{name}")
+
+
+def is_person(party: Party) -> bool:
+    """Whether a party is a person."""
+    return party.startswith("@")
 
 
 def is_name(text: str) -> bool:
@@ -33,6 +48,20 @@ class Priority(StrEnum):
     P1 = "P1"
     P2 = "P2"
     P3 = "P3"
+
+
+class MessageKind(StrEnum):
+    """A note lies in the inbox until it is read; to a chat message the bot's engine answers."""
+
+    NOTE = "note"
+    CHAT = "chat"
+
+
+class Page(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
+    """Some of a list; `next_cursor` asks for what follows, None at the end."""
+
+    items: list[T]
+    next_cursor: str | None = None
 
 
 class TaskType(StrEnum):
@@ -81,6 +110,15 @@ BOT_STOPS_ITSELF_AFTER: Final = timedelta(seconds=4)  # without an answer to its
 BOT_IS_SILENT_AFTER: Final = timedelta(seconds=5)
 ASSIGNMENT_TAKEN_WITHIN: Final = timedelta(seconds=2)
 TODO_INTERVAL: Final = timedelta(seconds=5)
+
+MESSAGE_CHARS_MAX: Final = CONTENT_CHARS_MAX
+MESSAGE_TTL_DEFAULT: Final = timedelta(hours=1)
+MESSAGE_TTL_MAX: Final = timedelta(days=30)
+DELIVERIES_DEFAULT: Final = 3
+DELIVERIES_MAX: Final = 20
+LANE_WINDOW: Final = 64  # messages of one priority that a bot may hold, or have on their way
+BROADCAST_MAX: Final = 5_000  # bots
+TAKEN_WITHIN: Final = timedelta(seconds=5)  # a mail on its way; then the session is begun anew
 
 SEAT_TTL: Final = timedelta(seconds=2)
 SEAT_RENEWAL: Final = timedelta(milliseconds=500)

@@ -17,15 +17,17 @@ from shared.contracts.words import BROKER_PAYLOAD_BYTES_MAX, INPUT_BYTES_MAX
 
 OPS: Final = "ops"
 ORCHESTRATOR: Final = "orchestrator"
+MESSENGER: Final = "messenger"
 GATEWAY_SENDER: Final = naming.service_sender(naming.GATEWAY)
 ORCHESTRATOR_SENDER: Final = naming.service_sender(ORCHESTRATOR)
+MESSENGER_SENDER: Final = naming.service_sender(MESSENGER)
 BOT_HOST_SENDER: Final = naming.service_sender("bots")
 SYSTEM_SENDER: Final = "sys"
 """The one user of the system account: it pushes revocations."""
 BOT: Final = "bot"
 """The role that every bot's user has; the senders above are the roles of one user each."""
 
-SERVICES: Final = (naming.GATEWAY, ORCHESTRATOR)
+SERVICES: Final = (naming.GATEWAY, ORCHESTRATOR, MESSENGER)
 """The services with a work queue, a seat and consumers of their own."""
 
 CLAIMS_UPDATE_SUBJECT: Final = "$SYS.REQ.CLAIMS.UPDATE"
@@ -156,6 +158,7 @@ ROLES: Final[dict[str, Role]] = {
             *_service(naming.GATEWAY, ("key",)),
             "ask.>",
             *_look_at(naming.command_stream(ORCHESTRATOR)),
+            *_look_at(naming.command_stream(MESSENGER)),
             *_follow(naming.LIVE),
         ),
         subscribe=_doors(naming.GATEWAY),
@@ -180,6 +183,10 @@ ROLES: Final[dict[str, Role]] = {
             naming.host_report_subject("*"),
         ),
     ),
+    MESSENGER_SENDER: Role(
+        publish=(*_service(MESSENGER, ("message", "broadcast")), naming.inbox_subject("*", "*")),
+        subscribe=(*_doors(MESSENGER), naming.mail_subject("*")),
+    ),
     BOT_HOST_SENDER: Role(
         publish=(
             naming.host_report_subject("*"),
@@ -197,12 +204,14 @@ ROLES: Final[dict[str, Role]] = {
             naming.live_subject("{{name()}}", "*"),
             naming.file_subject("{{name()}}", "get"),
             naming.file_subject("{{name()}}", "put"),
+            naming.mail_subject("{{name()}}"),
             f"$JS.API.CONSUMER.MSG.NEXT.{naming.DISPATCH}.{naming.bot_consumer('{{name()}}')}",
             f"$JS.ACK.{naming.DISPATCH}.{naming.bot_consumer('{{name()}}')}.>",
         ),
         subscribe=(
             f"{naming.inbox_prefix(naming.bot_sender('{{name()}}'))}.>",
             naming.control_subject("{{name()}}"),
+            naming.inbox_subject("{{name()}}", "*"),
         ),
         subscriptions_max=BOT_SUBSCRIPTIONS_MAX,
         payload_bytes_max=BOT_PAYLOAD_BYTES_MAX,
@@ -221,7 +230,9 @@ CROSSINGS: Final = (
     Crossing(naming.file_subject("*", "*")),
     Crossing(f"$JS.API.CONSUMER.MSG.NEXT.{naming.DISPATCH}.*", answers="many"),
     Crossing(f"$JS.ACK.{naming.DISPATCH}.>"),
+    Crossing(naming.mail_subject("*")),
     Crossing(naming.control_subject("*"), kind="stream"),
+    Crossing(naming.inbox_subject("*", "*"), kind="stream"),
     Crossing(f"{naming.inbox_prefix('*')}.>", kind="stream"),  # outcomes; a bot may hear its own inbox only
 )
 """All that passes between the bots' account and the services'; a bot's role bounds it to its own name."""

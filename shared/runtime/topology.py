@@ -27,7 +27,6 @@ from shared.runtime.streamconfig import (
 
 MIB: Final = 1024 * 1024
 COMMAND_BYTES_MAX: Final = 256 * MIB
-DELIVERY_BYTES_MAX: Final = 256 * MIB
 DISPATCH_BYTES_MAX: Final = 64 * MIB
 DEAD_BYTES_MAX: Final = 256 * MIB
 LIVE_BYTES_MAX: Final = 64 * MIB
@@ -109,21 +108,13 @@ def commands(service: str, replicas: int) -> StreamConfig:
 
 def dispatch(replicas: int) -> StreamConfig:
     """Assignments on their way to bots. In memory: what a restart takes is given again, see ADR 13."""
-    return msgspec.structs.replace(
-        delivery(naming.DISPATCH, naming.run_subject("*"), replicas),
-        storage="memory",
-        max_bytes=DISPATCH_BYTES_MAX,
-    )
-
-
-def delivery(name: str, subject: str, replicas: int) -> StreamConfig:
-    """What is on its way to bots: gone when taken, or too late."""
     return StreamConfig(
-        name=name,
-        subjects=(subject,),
+        name=naming.DISPATCH,
+        subjects=(naming.run_subject("*"),),
+        storage="memory",
         retention="workqueue",
         discard="new",
-        max_bytes=DELIVERY_BYTES_MAX,
+        max_bytes=DISPATCH_BYTES_MAX,
         allow_direct=True,
         allow_atomic=True,
         allow_msg_ttl=True,
@@ -211,7 +202,6 @@ def streams(services: Collection[str], replicas: int) -> tuple[StreamConfig, ...
     return (
         events(replicas),
         *(commands(service, replicas) for service in services),
-        delivery(naming.INBOX, naming.inbox_subject("*", "*"), replicas),
         dead(replicas),
         files(replicas),
         *(bucket(name, replicas) for name in kept),

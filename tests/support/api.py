@@ -41,12 +41,11 @@ from shared.contracts.orchestrator.queries import (
     GetWhy,
     ListBots,
     ListTasks,
-    Page,
     PutFile,
     TaskDoc,
     Why,
 )
-from shared.contracts.words import KeyId, TaskId
+from shared.contracts.words import KeyId, Page, TaskId
 from shared.kernel.codec import Codec
 from shared.kernel.errors import Behind, NotFound, Unavailable
 from shared.kernel.messages import Cause, Command, Committed, Failed, Outcome, Query, Recorded

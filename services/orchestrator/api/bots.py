@@ -17,15 +17,8 @@ from shared.contracts.orchestrator.commands import (
     StartBot,
     StopBot,
 )
-from shared.contracts.orchestrator.queries import (
-    BotDoc,
-    GetBot,
-    GetBotHistory,
-    HistoryEntry,
-    ListBots,
-    Page,
-)
-from shared.contracts.words import BotId
+from shared.contracts.orchestrator.queries import BotDoc, GetBot, GetBotHistory, HistoryEntry, ListBots
+from shared.contracts.words import BotId, Page
 from shared.kernel.errors import Behind, NotFound, Rejected, Unavailable
 from shared.kernel.messages import AlreadySo
 from shared.runtime.answers import Pending, document, pending, settled

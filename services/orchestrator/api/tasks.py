@@ -14,12 +14,11 @@ from shared.contracts.orchestrator.queries import (
     GetTimeline,
     GetWhy,
     ListTasks,
-    Page,
     TaskDoc,
     Timeline,
     Why,
 )
-from shared.contracts.words import BotId, TaskId
+from shared.contracts.words import BotId, Page, TaskId
 from shared.kernel.errors import Behind, NotFound, Unavailable
 from shared.kernel.messages import AlreadySo
 from shared.runtime.answers import REPLAYED, Pending, document, pending, settled

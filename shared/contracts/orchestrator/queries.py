@@ -1,7 +1,7 @@
 """What the orchestrator can be asked about, and the documents it answers with (the API's own JSON)."""
 
 from datetime import datetime
-from typing import ClassVar, Generic, TypeVar
+from typing import ClassVar
 
 import msgspec
 
@@ -14,17 +14,8 @@ from shared.contracts.orchestrator.facts import (
     TaskError,
     Usage,
 )
-from shared.contracts.words import BotId, Priority, TaskId, TaskType
+from shared.contracts.words import BotId, Page, Priority, TaskId, TaskType
 from shared.kernel.messages import Query
-
-T = TypeVar("T")
-
-
-class Page(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
-    """Some of a list; `next_cursor` asks for what follows, None at the end."""
-
-    items: list[T]
-    next_cursor: str | None = None
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from services.orchestrator.tables import SCHEMA, Rows, history_page, select_history, select_tasks, tasks_page
 from shared.contracts.orchestrator.facts import TaskCancelled
-from shared.contracts.orchestrator.queries import GetBotHistory, ListTasks, Page, TaskDoc
+from shared.contracts.orchestrator.queries import GetBotHistory, ListTasks, TaskDoc
 from shared.contracts.words import (
     BROKER_PAYLOAD_BYTES_MAX,
     CONTENT_CHARS_MAX,
     BotId,
+    Page,
     Priority,
     TaskId,
     TaskType,

@@ -77,11 +77,13 @@ async def test_a_bot_may_say_and_hear_what_is_its_own(server: LocalBroker) -> No
         "live.ada.t1",
         "file.ada.get",
         "file.ada.put",
+        "mail.ada",
+        "cmd.messenger.bot-ada.m1",
         "$JS.API.CONSUMER.MSG.NEXT.DISPATCH.bot-ada",
         "$JS.ACK.DISPATCH.bot-ada.1.1.1.1.0",
     }
     assert await may_publish(server, "bot-ada", *own) == own
-    heard = {"_INBOX.bot-ada.x", "_INBOX.bot-ada.>", "ctl.ada"}
+    heard = {"_INBOX.bot-ada.x", "_INBOX.bot-ada.>", "ctl.ada", "inbox.ada.*"}
     assert await may_subscribe(server, "bot-ada", *heard) == heard
 
 
@@ -94,6 +96,11 @@ async def test_a_bot_cannot_speak_for_another_or_touch_the_log(server: LocalBrok
         "hb.bob",
         "live.bob.t1",
         "file.bob.put",
+        "mail.bob",
+        "inbox.ada.p0",
+        "inbox.bob.p0",
+        "cmd.messenger.bot-bob.m1",
+        "evt.message.m1",
         "run.ada",
         "run.bob",
         "evt.task.t1",
@@ -144,6 +151,9 @@ async def test_a_bot_cannot_listen_to_others(server: LocalBroker) -> None:
         "_INBOX.bot-bob.>",
         "ctl.*",
         "ctl.bob",
+        "inbox.bob.*",
+        "inbox.*.p0",
+        "mail.*",
         "hb.*",
         "run.ada",
         "run.>",
@@ -168,7 +178,16 @@ async def test_names_that_begin_alike_are_still_different_bots(server: LocalBrok
 
 @pytest.mark.parametrize("sender", SENDERS)
 async def test_no_one_but_ops_changes_or_removes_a_stream(server: LocalBroker, sender: str) -> None:
-    names = {"EVENTS", "CMD_ORCHESTRATOR", "CMD_GATEWAY", "INBOX", "LIVE", "DEAD", "KV_config", "KV_seats"}
+    names = {
+        "EVENTS",
+        "CMD_ORCHESTRATOR",
+        "CMD_GATEWAY",
+        "CMD_MESSENGER",
+        "LIVE",
+        "DEAD",
+        "KV_config",
+        "KV_seats",
+    }
     verbs = ("UPDATE", "DELETE", "PURGE", "MSG.DELETE", "SNAPSHOT", "RESTORE")
     subjects = {f"$JS.API.STREAM.{verb}.{name}" for verb in verbs for name in names}
     subjects |= {f"$JS.API.STREAM.CREATE.{name}" for name in names - {"LIVE", "KV_seats"}}
@@ -177,12 +196,15 @@ async def test_no_one_but_ops_changes_or_removes_a_stream(server: LocalBroker, s
     assert await may_publish(server, sender, *subjects) == set()
 
 
+WRITES = {"gateway": "key", "orchestrator": "task", "messenger": "message"}
+
+
 @pytest.mark.parametrize("service", SERVICES)
 async def test_a_service_writes_only_in_its_own_name(server: LocalBroker, service: str) -> None:
     other = next(name for name in SERVICES if name != service)
     sender = naming.service_sender(service)
     foreign = {
-        {"gateway": "evt.task.t", "orchestrator": "evt.key.k"}[service],
+        *(f"evt.{aggregate}.x" for name, aggregate in WRITES.items() if name != service),
         naming.audit_subject(other),
         naming.command_subject(other, naming.service_sender(other), "x"),
         naming.command_subject(other, "bot-ada", "x"),
@@ -197,7 +219,7 @@ async def test_a_service_writes_only_in_its_own_name(server: LocalBroker, servic
         f"$JS.ACK.{naming.command_stream(other)}.{other}-blue.1.1.1.1.0",
     }
     own = {
-        {"gateway": "evt.key.k", "orchestrator": "evt.task.t"}[service],
+        f"evt.{WRITES[service]}.x",
         naming.audit_subject(service),
         naming.command_subject(other, sender, "x"),
         naming.dead_subject(service, "1"),
@@ -220,8 +242,16 @@ async def test_only_the_orchestrator_sends_work_orders_and_word_to_bots(server: 
         "$O.FILES.C.x",
     }
     assert await may_publish(server, "svc-orchestrator", *subjects) == subjects
-    for sender in ("gateway", "svc-bots", "bot-ada"):
+    for sender in ("gateway", "svc-messenger", "svc-bots", "bot-ada"):
         assert await may_publish(server, sender, *subjects) == set()
+
+
+async def test_only_the_messenger_sends_mail(server: LocalBroker) -> None:
+    mail = {"inbox.ada.p0", "inbox.ada.hello"}
+    assert await may_publish(server, "svc-messenger", *mail) == mail
+    assert await may_subscribe(server, "svc-messenger", "mail.*", "hb.*") == {"mail.*"}
+    for sender in ("gateway", "svc-orchestrator", "svc-bots", "bot-ada"):
+        assert await may_publish(server, sender, *mail) == set()
 
 
 async def test_the_bot_host_hears_orders_and_speaks_only_for_itself(server: LocalBroker) -> None:
