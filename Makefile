@@ -27,6 +27,9 @@ endif
 
 FAST := not integration and not crash and not docker and not soak and not browser
 PYTEST := $(PY) -m pytest -q
+# Most tests wait (for a broker, for a silence), so more of them run at a time than there are cores. WORKERS=0: one after another.
+WORKERS := 4
+TOGETHER := -n $(WORKERS) --dist worksteal
 COMPOSE := $(shell command -v docker-compose >/dev/null 2>&1 && echo docker-compose || echo docker compose)
 
 .PHONY: help setup demo up test check lint types imports integration crash \
@@ -66,7 +69,7 @@ up: $(RUNTIME)  ## start a hive and stay; Ctrl-C drains and stops it
 	@$(PY) -m cli up
 
 test: $(DEV)  ## run the fast suite
-	@$(PYTEST) -m "$(FAST)" $(ARGS)
+	@$(PYTEST) $(TOGETHER) -m "$(FAST)" $(ARGS)
 
 check: lint types imports test  ## the gate before every commit
 
