@@ -26,10 +26,21 @@ def test_every_fact_and_every_command_has_a_sample(name: str) -> None:
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.stem)
 def test_a_stored_sample_decodes_and_says_the_same_when_encoded_again(sample: Path) -> None:
+    """Beside what it said, only fields that were added since, at their defaults."""
     stored = sample.read_bytes()
-    assert msgspec.json.decode(stored) == msgspec.json.decode(
-        encode(msgspec.json.decode(stored, type=kind_of(sample)))
+    assert holds(
+        msgspec.json.decode(encode(msgspec.json.decode(stored, type=kind_of(sample)))),
+        msgspec.json.decode(stored),
     )
+
+
+def holds(newer: object, older: object) -> bool:
+    """Whether a document says all that an older one did."""
+    if isinstance(older, dict) and isinstance(newer, dict):
+        return all(field in newer and holds(newer[field], said) for field, said in older.items())
+    if isinstance(older, list) and isinstance(newer, list):
+        return len(older) == len(newer) and all(map(holds, newer, older))
+    return older == newer
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.stem)
@@ -39,7 +50,8 @@ def test_facts_skip_fields_they_do_not_know_and_commands_refuse_them(sample: Pat
 
     if kind_of(sample).__name__ in FACTS:
         known = msgspec.json.decode(newer, type=kind_of(sample))
-        assert document == msgspec.json.decode(encode(known))
+        assert holds(msgspec.json.decode(encode(known)), document)
+        assert b"not_known_yet" not in encode(known)
     else:
         with pytest.raises(msgspec.ValidationError, match="not_known_yet"):
             msgspec.json.decode(newer, type=kind_of(sample))
