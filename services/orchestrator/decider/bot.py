@@ -115,6 +115,10 @@ def _launch(bot: Bot, command: LaunchBot) -> list[BotEvent]:
                 "bot_retiring",
                 f"{command.bot_id} was retired, and its host has not yet removed it: try again in a moment",
             )
+        case Broken(tried=False):  # it never was anything: what is wrong with it may be corrected
+            return [BotLaunched(bot_id=command.bot_id, spec=command.spec, generation=bot.generation + 1)]
+        case Restarting(tried=False) if bot.spec != command.spec:
+            return [BotLaunched(bot_id=command.bot_id, spec=command.spec, generation=bot.generation + 1)]
         case Starting() | Up() | Stopping() | Stopped() | Restarting() | Broken():
             if bot.spec == command.spec:
                 return []

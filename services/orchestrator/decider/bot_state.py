@@ -26,12 +26,16 @@ class NoBot(msgspec.Struct, frozen=True):
 
 
 class Starting(msgspec.Struct, frozen=True):
-    """A process of this generation is wanted, and has not answered yet. `crashes` in a row led here."""
+    """A process of this generation is wanted, and has not answered yet. `crashes` in a row led here.
+
+    `tried`: a process of this bot did answer once, since it was launched.
+    """
 
     spec: BotSpec
     generation: int
     since: datetime
     crashes: int = 0
+    tried: bool = False
 
 
 class Up(msgspec.Struct, frozen=True):
@@ -69,6 +73,7 @@ class Restarting(msgspec.Struct, frozen=True):
     generation: int
     crashes: int
     restart_at: datetime
+    tried: bool = True
 
 
 class Broken(msgspec.Struct, frozen=True):
@@ -77,6 +82,7 @@ class Broken(msgspec.Struct, frozen=True):
     spec: BotSpec
     generation: int
     reason: str
+    tried: bool = True
 
 
 class Retired(msgspec.Struct, frozen=True):
@@ -118,17 +124,25 @@ def evolve(bot: Bot, fact: BotEvent, sequence: int, at: datetime) -> Bot:
         case BotDied(restart_at=None):
             in_a_row = f", {fact.crashes} in a row" if fact.crashes > 1 else ""
             reason = f"its process died ({fact.reason}){in_a_row}"
-            return Broken(spec=bot.spec, generation=bot.generation, reason=reason)
+            return Broken(spec=bot.spec, generation=bot.generation, reason=reason, tried=_tried(bot))
         case BotDied():
             assert fact.restart_at is not None
             return Restarting(
-                spec=bot.spec, generation=bot.generation, crashes=fact.crashes, restart_at=fact.restart_at
+                spec=bot.spec,
+                generation=bot.generation,
+                crashes=fact.crashes,
+                restart_at=fact.restart_at,
+                tried=_tried(bot),
             )
         case BotRestarted():
             crashes = bot.crashes if isinstance(bot, Restarting) else 0
-            return Starting(spec=bot.spec, generation=fact.generation, since=at, crashes=crashes)
+            return Starting(
+                spec=bot.spec, generation=fact.generation, since=at, crashes=crashes, tried=_tried(bot)
+            )
         case BotLaunchFailed():
-            return Broken(spec=bot.spec, generation=bot.generation, reason=fact.error.detail)
+            return Broken(
+                spec=bot.spec, generation=bot.generation, reason=fact.error.detail, tried=_tried(bot)
+            )
         case BotStopRequested():
             return Stopping(spec=bot.spec, generation=bot.generation, since=at)
         case BotStopped():
@@ -139,3 +153,8 @@ def evolve(bot: Bot, fact: BotEvent, sequence: int, at: datetime) -> Bot:
             return Retired(spec=bot.spec, generation=bot.generation, cleared=True)
         case _:
             assert_never(fact)
+
+
+def _tried(bot: Known) -> bool:
+    """Whether a process of it ever answered; what is not known counts as that."""
+    return bot.tried if isinstance(bot, Starting | Restarting | Broken) else True

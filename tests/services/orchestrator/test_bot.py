@@ -26,6 +26,7 @@ from shared.contracts.orchestrator.commands import (
 from shared.contracts.orchestrator.facts import (
     BotDied,
     BotHeardAgain,
+    BotLaunched,
     BotLaunchFailed,
     BotRetired,
     BotSpec,
@@ -55,6 +56,11 @@ STOPPED = (*UP, stop_requested(), BotStopped(bot_id=ALPHA, generation=1))
 NEVER = BotSpec(engine="echo", restart=RestartPolicy(restart="never"))
 
 
+def refused(generation: int = 1) -> BotLaunchFailed:
+    error = TaskError(code="engine_unknown", detail="`engine`: there is no engine foo")
+    return BotLaunchFailed(bot_id=ALPHA, generation=generation, error=error)
+
+
 def exit_of(generation: int = 1) -> ReportBotExit:
     return ReportBotExit(bot_id=ALPHA, generation=generation, reason="exit 1")
 
@@ -69,6 +75,33 @@ def test_the_same_bot_launched_twice_is_already_so() -> None:
 
 def test_a_name_that_is_taken_by_another_bot_is_refused() -> None:
     bot(*UP).when(LaunchBot(bot_id=ALPHA, spec=BotSpec(engine="shell"))).then_rejected("bot_exists")
+
+
+def test_a_bot_that_never_came_up_is_launched_anew_with_another_spec() -> None:
+    corrected = LaunchBot(bot_id=ALPHA, spec=BotSpec(engine="shell"))
+    anew = BotLaunched(bot_id=ALPHA, spec=corrected.spec, generation=2)
+
+    bot(launched(), refused()).when(corrected).then(anew)
+    bot(launched(), died()).when(corrected).then(anew)
+    bot(launched(), died(restart_at=None)).when(corrected).then(anew)
+    again = BotLaunched(bot_id=ALPHA, spec=corrected.spec, generation=3)
+    bot(launched(), refused(), restarted(), refused(generation=2)).when(corrected).then(again)
+
+
+def test_a_bot_that_was_refused_is_tried_again_when_it_is_launched_again() -> None:
+    bot(launched(), refused()).when(LAUNCH).then(launched(generation=2))
+    bot(launched(), died()).when(LAUNCH).then_nothing()  # it is about to be
+
+
+def test_a_bot_that_came_up_once_is_not_replaced_by_a_launch() -> None:
+    other = LaunchBot(bot_id=ALPHA, spec=BotSpec(engine="shell"))
+
+    bot(*UP, died()).when(other).then_rejected("bot_exists")
+    bot(*UP, died(restart_at=None)).when(other).then_rejected("bot_exists")
+    bot(*UP, restarted(), refused(generation=2)).when(other).then_rejected("bot_exists")
+    bot(*UP, restarted(), refused(generation=2)).when(LAUNCH).then_nothing()
+    bot(*STOPPED).when(other).then_rejected("bot_exists")
+    bot(launched()).when(other).then_rejected("bot_exists")  # it may yet come up
 
 
 def test_a_retired_name_is_launched_again_as_the_next_generation() -> None:
@@ -168,10 +201,9 @@ def test_a_process_that_was_told_to_leave_or_lost_its_host_did_not_crash() -> No
 
 
 def test_a_bot_that_its_host_cannot_start_is_broken_until_someone_starts_it() -> None:
-    error = TaskError(code="engine_unknown", detail="`engine`: there is no engine foo")
-    failed = BotLaunchFailed(bot_id=ALPHA, generation=1, error=error)
-    bot(launched()).when(NoteLaunchFailed(bot_id=ALPHA, generation=1, error=error)).then(failed)
-    bot(launched(), failed).when(StartBot(bot_id=ALPHA)).then(restarted())
+    note = NoteLaunchFailed(bot_id=ALPHA, generation=1, error=refused().error)
+    bot(launched()).when(note).then(refused())
+    bot(launched(), refused()).when(StartBot(bot_id=ALPHA)).then(restarted())
 
 
 def test_a_bot_stops_when_its_process_is_gone() -> None:
