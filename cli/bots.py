@@ -21,6 +21,7 @@ from shared.contracts.orchestrator.facts import BotSpec
 from shared.contracts.orchestrator.queries import BotDoc, HistoryEntry
 from shared.contracts.words import SLOTS_DEFAULT, SLOTS_MAX, TaskType
 
+CREATED: Final = 201
 ACCEPTED: Final = 202
 UP_WITHIN_S: Final = 20  # of one request; the API grants at most 30
 COLUMNS: Final = (
@@ -131,7 +132,10 @@ def launch(
     argv: tuple[str, ...],
     host: str,
 ) -> None:
-    """Launch a bot, or many alike, and wait until they are up."""
+    """Launch a bot, or many alike, and wait until they are up.
+
+    One that was refused is launched again, corrected, under the same name.
+    """
     spec = BotSpec(
         engine=engine,
         types=types,
@@ -176,7 +180,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         if self.bot is None:
             return f"{self.name}  stored; `hive bots show {self.name}` tells when it is decided"
         pid = f"  pid {self.bot.pid}" if self.bot.pid is not None else ""
-        return f"{self.name}  {screen.coloured(self.bot.state)}{pid}"
+        anew = "  launched anew in place of one that was gone or never came up"
+        again = anew if self.status == CREATED and self.bot.generation > 1 else ""
+        return f"{self.name}  {screen.coloured(self.bot.state)}{pid}{again}"
 
 
 class Fleet(msgspec.Struct, frozen=True, kw_only=True):
@@ -327,15 +333,22 @@ def _each(session: Session, names: tuple[str, ...], ask: Callable[[Client, str],
 @click.argument("name")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True)
 @click.option("--cursor", help="Go on where a list ended: its `next_cursor`.")
-def history(session: Session, *, name: str, limit: int, cursor: str | None) -> None:
+@click.option("--full", is_flag=True, help="All of each output, not only its first line.")
+def history(session: Session, *, name: str, limit: int, cursor: str | None, full: bool) -> None:
     """What it did, newest first; kept after it is gone."""
     with session.client() as client:
         listed = fetch(client, f"/v1/bots/{name}/history", limit=limit, cursor=cursor)
     if session.as_json:
         screen.document(listed)
         return
-    rows = [_history_row(entry) for entry in listed.typed(HistoryEntry)]
-    screen.table(("at", "task", "type", "end", "ran", "content", "output"), rows, empty="It did nothing yet.")
+    entries = listed.typed(HistoryEntry)
+    if full and entries:
+        for entry in entries:
+            _show_whole(entry)
+    else:
+        rows = [_history_row(entry) for entry in entries]
+        columns = ("at", "task", "type", "end", "ran", "content", "output")
+        screen.table(columns, rows, empty="It did nothing yet.")
     if listed.next_cursor is not None:
         click.echo(f"More: add --cursor {listed.next_cursor}", err=True)
 
@@ -344,5 +357,18 @@ def _history_row(entry: HistoryEntry) -> list[object]:
     attempt = entry.attempt
     began = attempt.started_at or attempt.assigned_at
     ran = screen.duration((attempt.ended_at - began).total_seconds()) if attempt.ended_at else ""
-    told = entry.output_text if attempt.error is None else attempt.error.detail
-    return [attempt.assigned_at, entry.task_id, entry.type, attempt.end, ran, entry.content, told]
+    content, told = screen.first_line(entry.content), screen.first_line(_told(entry))
+    return [attempt.assigned_at, entry.task_id, entry.type, attempt.end, ran, content, told]
+
+
+def _show_whole(entry: HistoryEntry) -> None:
+    head = "  ".join(screen.one_line(cell) for cell in _history_row(entry)[:5])
+    click.echo(click.style(head, bold=True))
+    click.echo(f"> {screen.safe(entry.content)}")
+    screen.text(_told(entry))
+    click.echo()
+
+
+def _told(entry: HistoryEntry) -> str:
+    error = entry.attempt.error
+    return (entry.output_text or "") if error is None else error.detail

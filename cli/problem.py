@@ -13,6 +13,8 @@ _BY_CODE: Final[dict[str, str]] = {
     "key_not_found": "`hive keys` lists the keys there are.",
     "dead_letter_not_found": "`hive dlq` lists the dead letters there are.",
     "idempotency_key_reused": "use another --key for another task, or the same task with the old one.",
+    "launch_failed": "correct it, and type the same again: a bot that never came up may be launched anew.",
+    "bot_exists": "`hive bots show NAME` shows it; `hive bots retire NAME` frees the name.",
     "queue_full": "wait a moment and type the same again; `hive status` shows the queue.",
     "behind": "type the same again: the view catches up in a moment.",
 }

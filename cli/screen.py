@@ -85,6 +85,14 @@ def one_line(value: object, limit: int | None = CELL_CHARS_MAX) -> str:
     return text
 
 
+def first_line(text: str) -> str:
+    """The first line that says something, with a mark if there is more; short enough for a table."""
+    head, _, rest = text.strip().partition("\n")
+    if len(head) > CELL_CHARS_MAX:
+        return f"{head[: CELL_CHARS_MAX - 1]}…"
+    return f"{head} …" if rest else head
+
+
 def words(value: object) -> str:
     """A value as people write it."""
     match value:

@@ -1,7 +1,7 @@
 """`hive submit`: one task from the command line, or many from a file."""
 
 import sys
-from typing import IO, Any, Final
+from typing import IO, Any
 
 import click
 
@@ -10,30 +10,12 @@ from cli.documents import exit_of, outcome
 from cli.failure import Exit, Failure
 from cli.session import Session, talking
 from cli.waiting import Seen, decided, until_over, whole
-from cli.words import DURATION, moment, one_of
+from cli.words import DURATION, WAIT, WaitAlone, moment, one_of
 from shared.contracts.words import INPUT_BYTES_MAX, Priority, SideEffects, TaskType
 from shared.runtime import clock
 
-FOR_EVER: Final = float("inf")
 
-
-class _Submit(click.Command):
-    """`--wait` may stand alone, before or after the text: only `--wait=SECONDS` has a value."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        end = args.index("--") if "--" in args else len(args)
-        plain = ["--wait=for ever" if arg == "--wait" else arg for arg in args[:end]]
-        return super().parse_args(ctx, plain + args[end:])
-
-
-class _Wait(click.ParamType[float]):
-    name = "seconds"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        return FOR_EVER if value == "for ever" else DURATION.convert(value, param, ctx)
-
-
-@click.command(cls=_Submit)
+@click.command(cls=WaitAlone)
 @talking
 @click.argument("content", metavar="TEXT|-", required=False)
 @click.option("--type", "task_type", type=one_of(TaskType), help="Default: told from the text.")
@@ -49,7 +31,7 @@ class _Wait(click.ParamType[float]):
     "--input", "input_file", type=click.File("rb"), help="A file (UTF-8) the bot gets beside the text."
 )
 @click.option("--key", metavar="KEY", help="Idempotency key: asked twice with it, done once.")
-@click.option("--wait", type=_Wait(), metavar="[=SECONDS]", help="Wait for the result and print it.")
+@click.option("--wait", type=WAIT, metavar="[SECONDS]", help="Wait for the result and print it.")
 @click.option(
     "--file", "file", type=click.File("rb"), help="Many: JSON lines, each like the body of POST /v1/tasks."
 )
@@ -85,7 +67,9 @@ def submit(
         batch.submit(session, lines, key=key, watch=watch or wait is not None)
         return
     if not content:
-        raise click.UsageError('nothing to do: write a text, such as hive submit "git status", or --file.')
+        hint = " A number after --wait is its seconds: a text that is a number comes before it."
+        told = 'nothing to do: write a text, such as hive submit "git status", or --file.'
+        raise click.UsageError(told if wait is None else told + hint)
     body = {
         "content": content,
         "type": task_type,

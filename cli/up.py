@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from cli import detach, launch, ports
+from cli import detach, launch, ports, reach
 from cli.data_dir import DataDir
 from cli.plan import SERVICES, Plan
 from cli.session import Here, local
@@ -63,6 +63,8 @@ def up(
         )
     if creds_dir is not None and (missing := missing_creds(creds_dir)):
         raise click.UsageError(f"{creds_dir} lacks {', '.join(missing)}: it holds the users of the broker.")
+    if nats_url is not None:
+        reach.until_there(nats_url, lambda text: click.echo(text, err=True))
     plan = Plan(
         data=here.data.path,
         port=port,

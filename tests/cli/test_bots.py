@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from cli.fleet import Differs, Keep, Launch, Start, names, read, steps
-from shared.contracts.orchestrator.facts import BotSpec
+from shared.contracts.orchestrator.facts import BotSpec, TaskError
 from shared.contracts.orchestrator.queries import HistoryEntry
 from shared.contracts.words import TaskId, TaskType
 from tests.cli.conftest import Run
@@ -100,6 +100,7 @@ def test_a_bot_that_cannot_run_is_refused_with_the_reason(run: Run, hive: FakeHi
 
     assert result.exit_code == 4
     assert "no such folder" in result.stderr
+    assert "may be launched anew" in result.stderr
 
 
 def test_a_bot_that_is_not_up_in_time_is_exit_6(run: Run, hive: FakeHive) -> None:
@@ -154,6 +155,43 @@ def test_history_is_newest_first_with_what_was_said(run: Run, hive: FakeHive) ->
     hive.on("GET /v1/bots/alpha/history", page(entry))
 
     assert "/work" in run("bots", "history", "alpha").stdout
+
+
+def test_history_has_a_line_for_each_attempt_however_much_it_printed(run: Run, hive: FakeHive) -> None:
+    printed = "".join(f"line {number}\n" for number in range(100))
+    long = HistoryEntry(
+        task_id=TaskId("t1"),
+        type=TaskType.CODE,
+        content="seq\nand more",
+        attempt=attempt(1, "completed", started_at=NOON, ended_at=NOON),
+        output_text=printed,
+    )
+    failed = HistoryEntry(
+        task_id=TaskId("t2"),
+        type=TaskType.CODE,
+        content="x" * 1_000,
+        attempt=attempt(1, "failed", error=TaskError(code="exit_nonzero", detail="ls exited with 2")),
+    )
+    hive.on("GET /v1/bots/alpha/history", page(long, failed))
+
+    heading, first, second = run("bots", "history", "alpha").stdout.splitlines()
+    full = run("bots", "history", "alpha", "--full").stdout
+    as_json = run("bots", "history", "alpha", "--json").stdout
+
+    assert heading.startswith("AT")
+    assert first.endswith("seq …" + " " * (60 - 5) + "  line 0 …")
+    assert len(second) < 200
+    assert second.endswith("ls exited with 2")
+    assert f"> seq\nand more\n{printed}" in full
+    assert "ls exited with 2" in full
+    assert msgspec.json.decode(as_json)["items"][0]["output_text"] == printed
+
+
+def test_a_launch_that_took_the_place_of_one_that_never_came_up_says_so(run: Run, hive: FakeHive) -> None:
+    hive.on("POST /v1/bots", document(bot(generation=2), 201), document(bot(generation=2), 200))
+
+    assert "never came up" in run("bots", "launch", "alpha", "--engine", "shell").stdout
+    assert "never came up" not in run("bots", "launch", "alpha", "--engine", "shell").stdout
 
 
 FLEET = """

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import httpx
 import msgspec
+import pytest
 
 from cli.batch import portions
 from shared.contracts.orchestrator.facts import FileRef, Output
@@ -81,6 +82,31 @@ def test_a_result_too_long_for_the_tasks_document_is_printed_whole(run: Run, hiv
 
     assert result.stdout == "begin end\n"
     assert "its output was longer: the first 9 B were kept" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("x", "--wait", "0.05"),
+        ("--wait", "0.05s", "x"),
+        ("--wait=50ms", "x"),
+        ("x", "--wait=0.05", "--engine", "e"),
+    ],
+)
+def test_a_length_of_time_after_wait_is_its_value(run: Run, hive: FakeHive, words: tuple[str, ...]) -> None:
+    hive.on("POST /v1/tasks", document(task(state="running"), 201))
+    hive.on("GET /v1/tasks/t1", document(task(state="running")))
+
+    assert run("submit", *words).exit_code == 6
+    assert hive.body(0)["content"] == "x"
+
+
+def test_a_number_after_wait_that_left_no_text_is_explained(run: Run) -> None:
+    result = run("submit", "--wait", "5")
+
+    assert result.exit_code == 2
+    assert "a text that is a number comes before it" in result.stderr
+    assert run("submit", "x", "--wait=soon").exit_code == 2
 
 
 def test_wait_may_stand_before_the_text(run: Run, hive: FakeHive) -> None:
