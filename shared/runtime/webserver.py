@@ -12,6 +12,7 @@ import uvicorn
 from shared.runtime.doors import Patience
 from shared.runtime.http import Front
 from shared.runtime.settings import Settings
+from shared.runtime.unreadable import Protocol
 
 BACKLOG: Final = 2_048
 IDLE_CONNECTION_S: Final = 30
@@ -31,7 +32,7 @@ class WebServer:
             uvicorn.Config(
                 front,
                 loop="none",
-                http="httptools",
+                http=Protocol,
                 ws="none",
                 lifespan="off",
                 log_config=None,

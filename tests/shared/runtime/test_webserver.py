@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from shared.runtime.doors import Patience
@@ -60,6 +61,30 @@ async def test_it_serves_on_a_free_port() -> None:
         answer = await client.get("/")
     assert (answer.status_code, answer.text) == (200, "ok")
     assert "server" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"\x16\x03\x01\x02\x00\x01",
+        b"hello?\r\n\r\n",
+        b"GET / HTTP/1.1\r\nno colon here\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+    ],
+)
+async def test_what_is_no_http_is_answered_with_a_problem_document(garbage: bytes) -> None:
+    async with serving() as here, asyncio.timeout(5):
+        reader, writer = await asyncio.open_connection("127.0.0.1", here.server.port)
+        writer.write(garbage)
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        writer.close()
+        async with here.client() as client:
+            assert (await client.get("/")).status_code == 200
+    assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert b"content-type: application/problem+json" in head
+    assert int(head.partition(b"content-length: ")[2].split(b"\r\n")[0]) == len(body)
+    problem = msgspec.json.decode(body)
+    assert (problem["status"], problem["code"]) == (400, "bad_http")
 
 
 async def test_it_serves_on_an_inherited_socket() -> None:
