@@ -1,19 +1,18 @@
 """`hive dlq`: what a service could not handle."""
 
-from typing import Final, assert_never
+from typing import assert_never
 
 import click
 import msgspec
 
 from cli import screen
-from cli.client import decode
+from cli.client import Client, decode
 from cli.failure import Exit
+from cli.listing import PAGE_MAX
 from cli.main import Nouns
 from cli.session import Session, talking
 from shared.contracts.dead import DeadLetter
 from shared.kernel.messages import AlreadySo, Committed, Failed, Outcome, Refused
-
-LETTERS_MAX: Final = 200
 
 
 @click.group(cls=Nouns)
@@ -26,20 +25,35 @@ class Letters(msgspec.Struct, frozen=True, kw_only=True):
 
     items: list[DeadLetter]
     unavailable: list[str] = []
+    next_cursor: str | None = None
+
+
+def _fetch(client: Client, limit: int, *, state: str | None, cursor: str | None) -> Letters:
+    """Up to `limit` letters, page after page."""
+    items: list[DeadLetter] = []
+    away: set[str] = set()
+    while True:
+        asked = min(PAGE_MAX, limit - len(items))
+        page = decode(client.get("/v1/dlq", limit=asked, state=state, cursor=cursor), Letters)
+        items += page.items
+        away |= set(page.unavailable)
+        cursor = page.next_cursor
+        if cursor is None or len(items) >= limit:
+            return Letters(items=items, unavailable=sorted(away), next_cursor=cursor)
 
 
 @dlq.command("list")
 @talking
 @click.option("--state", type=click.Choice(["dead", "replayed", "dropped"]), help="Default: dead.")
-@click.option("--limit", type=click.IntRange(1, LETTERS_MAX), default=LETTERS_MAX, show_default=True)
-def list_letters(session: Session, *, state: str | None, limit: int) -> None:
+@click.option("--limit", type=click.IntRange(1, 100_000), default=200, show_default=True)
+@click.option("--cursor", help="Go on where a list ended: its `next_cursor`.")
+def list_letters(session: Session, *, state: str | None, limit: int, cursor: str | None) -> None:
     """List dead letters, newest first."""
     with session.client() as client:
-        answer = client.get("/v1/dlq", limit=limit, state=state)
+        letters = _fetch(client, limit, state=state, cursor=cursor)
     if session.as_json:
-        screen.document(answer.content)
+        screen.document(letters)
         return
-    letters = decode(answer, Letters)
     rows = [
         (letter.id, letter.service, letter.state, letter.at, letter.attempts, letter.subject, letter.reason)
         for letter in letters.items
@@ -48,6 +62,8 @@ def list_letters(session: Session, *, state: str | None, limit: int) -> None:
     screen.table(columns, rows, empty="No dead letters.")
     for service in letters.unavailable:
         click.echo(f"{service} does not tell of its own: it is away.", err=True)
+    if letters.next_cursor is not None:
+        click.echo(f"More: add --cursor {letters.next_cursor}", err=True)
 
 
 @dlq.command()

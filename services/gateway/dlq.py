@@ -1,22 +1,29 @@
 """The dead letters of all services over HTTP."""
 
 import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from litestar import Request, Response, get, post
 from litestar.params import FromPath
 
-from shared.contracts.dead import DeadLetter, DropDead, GetDead, ListDead, ReplayDead
+from shared.contracts.dead import DeadLetter, DeadLetters, DropDead, GetDead, ListDead, ReplayDead
 from shared.contracts.words import is_name
 from shared.kernel.errors import NotFound, Unavailable
 from shared.kernel.messages import AlreadySo, Committed, Failed, Refused
 from shared.runtime.answers import document
+from shared.runtime.dead import place
 from shared.runtime.doors import Doors, Seams, principal_of
 from shared.runtime.openapi import Operation, Says
-from shared.runtime.parameters import Parameters
+from shared.runtime.parameters import Parameters, given
 
 DLQ_WRITE: Final = "dlq:write"
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+CURSOR: Final = r"^[0-9]{1,16}\.[A-Za-z0-9_-]{1,128}(?!\n)$"
+"""The place of the last letter that was told: its moment in microseconds, and its id."""
+
 REPLAY_WITHIN_S: Final = 10.0
 
 
@@ -25,13 +32,15 @@ class LettersAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     state: Literal["dead", "replayed", "dropped"] = "dead"
     limit: Annotated[int, msgspec.Meta(ge=1, le=200)] = 50
+    cursor: Annotated[str, msgspec.Meta(pattern=CURSOR)] | msgspec.UnsetType = msgspec.UNSET
 
 
 class LetterPage(msgspec.Struct, frozen=True, kw_only=True):
-    """The newest dead letters; `unavailable` names the services that did not answer."""
+    """Dead letters, newest first; `unavailable` names the services that did not answer."""
 
     items: list[DeadLetter]
     unavailable: list[str]
+    next_cursor: str | None = None
 
 
 LETTERS_ASKED: Final = Parameters(LettersAsked)
@@ -50,14 +59,18 @@ _LETTER: Final = {200: Says(meaning="The letter.", form=DeadLetter)}
 async def list_letters(request: Request[Any, Any, Any], doors: Seams) -> Response[bytes]:
     """What could not be handled, and lies where a person can see it."""
     asked = LETTERS_ASKED.read(request)
-    query = ListDead(state=asked.state, limit=asked.limit)
+    cursor = given(asked.cursor)
+    query = ListDead(state=asked.state, limit=asked.limit, before=None if cursor is None else _place(cursor))
     async with asyncio.TaskGroup() as tasks:
         asking = {service: tasks.create_task(_list(doors, service, query)) for service in doors.services}
     answers = {service: task.result() for service, task in asking.items()}
-    found = [letter for letters in answers.values() for letter in letters or ()]
-    found.sort(key=lambda letter: letter.at, reverse=True)
-    unavailable = [service for service, letters in answers.items() if letters is None]
-    return document(LetterPage(items=found[: asked.limit], unavailable=unavailable))
+    unavailable = [service for service, answer in answers.items() if answer is None]
+    items, more = merged([answer for answer in answers.values() if answer is not None], asked.limit)
+    return document(
+        LetterPage(
+            items=items, unavailable=unavailable, next_cursor=_cursor(items[-1]) if more and items else None
+        )
+    )
 
 
 @get(
@@ -106,9 +119,36 @@ async def drop_letter(
     return document(dropped)
 
 
-async def _list(doors: Doors, service: str, query: ListDead) -> list[DeadLetter] | None:
+def merged(answers: Sequence[DeadLetters], limit: int) -> tuple[list[DeadLetter], bool]:
+    """One page of several services' letters, and whether more follow.
+
+    Where a service did not tell all, nobody's letters beyond its last one are told: its own come before them.
+    """
+    cut = [place(answer.items[-1]) for answer in answers if answer.items and _has_more(answer)]
+    known = [
+        letter for answer in answers for letter in answer.items if all(place(letter) >= last for last in cut)
+    ]
+    known.sort(key=place, reverse=True)
+    told = sum(len(answer.items) for answer in answers)
+    return known[:limit], bool(cut) or told > limit
+
+
+def _has_more(answer: DeadLetters) -> bool:
+    return answer.total is not None and answer.total > len(answer.items)
+
+
+def _cursor(letter: DeadLetter) -> str:
+    return f"{(letter.at - EPOCH) // timedelta(microseconds=1)}.{letter.id}"
+
+
+def _place(cursor: str) -> tuple[datetime, str]:
+    micros, _, letter_id = cursor.partition(".")
+    return EPOCH + timedelta(microseconds=int(micros)), letter_id
+
+
+async def _list(doors: Doors, service: str, query: ListDead) -> DeadLetters | None:
     try:
-        return (await doors.ask(query, service=service)).items
+        return await doors.ask(query, service=service)
     except Unavailable:
         return None
 

@@ -93,13 +93,11 @@ def _queue(service: str, load: Load) -> QueueStatus:
 async def _service(doors: Doors, service: str) -> ServiceStatus:
     began = monotonic()
     try:
-        letters = await doors.ask(ListDead(), service=service, timeout_s=ANSWER_WITHIN_S)
+        letters = await doors.ask(ListDead(limit=1), service=service, timeout_s=ANSWER_WITHIN_S)
     except Unavailable as away:
         return ServiceStatus(name=service, reachable=False, detail=str(away))
     took_ms = round((monotonic() - began) * 1000, 1)
-    return ServiceStatus(
-        name=service, reachable=True, answered_in_ms=took_ms, dead_letters=len(letters.items)
-    )
+    return ServiceStatus(name=service, reachable=True, answered_in_ms=took_ms, dead_letters=letters.total)
 
 
 async def _counts(doors: Doors) -> Counts | None:

@@ -22,18 +22,24 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeadLetters(msgspec.Struct, frozen=True, kw_only=True):
-    """Newest first."""
+    """Newest first. `total`: how many there are that were asked for, those that did not fit included."""
 
     items: list[DeadLetter]
+    total: int | None = None
 
 
 class ListDead(Query[DeadLetters], frozen=True, kw_only=True):
-    """All dead letters of the service; `state` None: only `dead` ones."""
+    """Dead letters of the service; `state` None: only `dead` ones.
+
+    `before`: those that follow this moment and id, newest first. `key`: those about one aggregate.
+    """
 
     answer = DeadLetters
 
     state: str | None = None
     limit: int = 200
+    before: tuple[datetime, str] | None = None
+    key: str | None = None
 
 
 class GetDead(Query[DeadLetter], frozen=True, kw_only=True):

@@ -3,7 +3,8 @@
 The stream keeps one message for each letter's subject: its newest state.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from itertools import accumulate
 from typing import Final
 
@@ -70,14 +71,10 @@ class DeadLetterBox:
         return await self.get(query.id)
 
     async def list(self, query: ListDead) -> DeadLetters:
-        """The letters in a state (None: `dead`), newest first."""
-        wanted = query.state or "dead"
+        """The letters that are asked for, newest first."""
         subjects = dead_subject(self._service, "*")
         letters = [_LETTER.decode(each.data) for each in await every(self._connection, DEAD, subjects)]
-        found = sorted(
-            (each for each in letters if each.state == wanted), key=lambda each: each.at, reverse=True
-        )
-        return DeadLetters(items=_that_fit(found[: query.limit]))
+        return page(letters, query)
 
     async def mark(self, letter: DeadLetter, state: str, attempts: int | None = None) -> DeadLetter:
         """Write the letter's new state over the old one."""
@@ -90,6 +87,25 @@ class DeadLetterBox:
             await self._publisher.publish(dead_subject(self._service, letter.id), encode(letter))
         except BrokerRefused as refused:
             raise Unavailable(f"the dead letters take nothing now: {refused}") from refused
+
+
+def place(letter: DeadLetter) -> tuple[datetime, str]:
+    """Where it stands among the others: by its moment, then by its id."""
+    return letter.at, letter.id
+
+
+def page(letters: Iterable[DeadLetter], query: ListDead) -> DeadLetters:
+    """Of these letters those that are asked for, newest first, as many as one answer can carry."""
+    wanted = query.state or "dead"
+    found = [
+        letter
+        for letter in letters
+        if letter.state == wanted
+        and (query.before is None or place(letter) < query.before)
+        and (query.key is None or letter.subject.rpartition(".")[2] == query.key)
+    ]
+    found.sort(key=place, reverse=True)
+    return DeadLetters(items=_that_fit(found[: query.limit]), total=len(found))
 
 
 def _cut(letter: DeadLetter) -> DeadLetter:

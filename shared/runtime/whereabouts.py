@@ -56,8 +56,7 @@ class BrokerWhereabouts:
             return OnItsWay()
         if await last_on(self._connection, EVENTS, event_subject(aggregate, aggregate_id)) is not None:
             return OnItsWay()
-        letters = await self._ask(ListDead(), service=service)
+        letters = await self._ask(ListDead(key=aggregate_id, limit=1), service=service)
         for letter in letters.items:
-            if letter.subject.rpartition(".")[2] == aggregate_id:
-                return Dead(letter.id, letter.reason)
+            return Dead(letter.id, letter.reason)
         return Nowhere()

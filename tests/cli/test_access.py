@@ -80,6 +80,18 @@ def test_dead_letters_are_listed_and_who_did_not_tell_is_named(run: Run, hive: F
     assert hive.last.url.params["state"] == "dead"
 
 
+def test_dead_letters_come_page_by_page(run: Run, hive: FakeHive) -> None:
+    first = document({"items": [LETTER], "unavailable": ["messenger"], "next_cursor": "1.a"})
+    hive.on("GET /v1/dlq", first, document({"items": [LETTER], "unavailable": [], "next_cursor": "1.b"}))
+
+    result = run("dlq", "--limit", "2")
+
+    assert len(result.stdout.splitlines()) == 3
+    assert hive.last.url.params["cursor"] == "1.a"
+    assert "messenger" in result.stderr
+    assert "--cursor 1.b" in result.stderr
+
+
 def test_a_dead_letter_is_shown_with_its_body(run: Run, hive: FakeHive) -> None:
     hive.on("GET /v1/dlq/d1", document(LETTER))
 

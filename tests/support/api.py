@@ -25,7 +25,7 @@ from services.orchestrator.decider import BOT, TASK
 from services.orchestrator.facts import BOT_CODEC, TASK_CODEC
 from services.orchestrator.projection import fold_bot, fold_tasks, timeline
 from shared.contracts.config import Config
-from shared.contracts.dead import DeadLetter, DeadLetters, DropDead, GetDead, ListDead, ReplayDead
+from shared.contracts.dead import DeadLetter, DropDead, GetDead, ListDead, ReplayDead
 from shared.contracts.gateway import CreateKey, GetKey, ListKeys, RevokeKey
 from shared.contracts.orchestrator.facts import FileRef
 from shared.contracts.orchestrator.queries import (
@@ -50,6 +50,7 @@ from shared.kernel.codec import Codec
 from shared.kernel.errors import Behind, NotFound, Unavailable
 from shared.kernel.messages import Cause, Command, Committed, Failed, Outcome, Query, Recorded
 from shared.runtime.commands import Sending
+from shared.runtime.dead import page
 from shared.runtime.doors import Doors
 from shared.runtime.handler import Effects, Handler, recorded
 from shared.runtime.http import Front, application
@@ -74,6 +75,7 @@ class ApiHive:
         self.keys = Keys()
         self.gateway = Gateway(self.keys, now=lambda: self.now, seen=self._seen)
         self.broker_away = False
+        self.silent: set[str] = set()
         self.undecided = False
         self.failing = False
         self.queued: list[Command] = []
@@ -207,11 +209,13 @@ class ApiHive:
         if getattr(query, "at_least", 0) > self.seen_until:
             raise Behind(f"the view is at {self.seen_until}")
         # What comes back has been on the wire.
-        answer = await self._answer(query)
+        if service in self.silent:
+            raise Unavailable(f"{service} does not answer")
+        answer = await self._answer(query, service)
         kind = type(query).answer
         return answer if kind is bytes else msgspec.json.decode(msgspec.json.encode(answer), type=kind)
 
-    async def _answer(self, query: Query[Any]) -> Any:
+    async def _answer(self, query: Query[Any], service: str | None) -> Any:
         match query:
             case GetTask() | AwaitTask():
                 return await self.task(query.task_id)
@@ -241,8 +245,7 @@ class ApiHive:
             case GetKey():
                 return await self.gateway.get_key(query)
             case ListDead():
-                wanted = query.state or "dead"
-                return DeadLetters(items=[letter for letter in self.letters if letter.state == wanted])
+                return page((letter for letter in self.letters if letter.service == service), query)
             case GetDead():
                 return self._letter(query.id)
             case ReplayDead():

@@ -16,6 +16,7 @@ from shared.kernel.codec import encode
 from shared.kernel.messages import Commit
 from shared.runtime.commands import Sender
 from shared.runtime.connection import Connection, connect
+from shared.runtime.dead import page
 from shared.runtime.ids import new_id
 from shared.runtime.jetstream import JetStreamStore
 from shared.runtime.live import BrokerLive, Gap, Piece
@@ -173,7 +174,7 @@ class Letters:
 
     async def __call__(self, query: object, **_: object) -> DeadLetters:
         assert isinstance(query, ListDead)
-        return DeadLetters(items=self.letters)
+        return page(self.letters, query)
 
 
 async def test_a_command_in_the_queue_is_on_its_way(outside: Outside) -> None:
