@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -9,9 +10,9 @@ import msgspec
 from shared.contracts.naming import command_subject
 from shared.kernel.codec import encode
 from shared.kernel.errors import Unavailable
-from shared.kernel.messages import Command, Envelope
+from shared.kernel.messages import PARCEL_MAX, Command, Envelope, Parcel
 from shared.runtime.connection import Connection
-from shared.runtime.ids import jittered
+from shared.runtime.ids import derived_id, jittered
 from shared.runtime.publish import MSG_ID, Answer, decode_answer
 
 STORED_WITHIN_S: Final = 2.0
@@ -34,7 +35,7 @@ class Patience:
 
 
 class Letter(msgspec.Struct, frozen=True):
-    """One command, addressed. The same id always means the same wish."""
+    """One command, or a parcel of them, addressed. The same id always means the same wish."""
 
     subject: str
     data: bytes
@@ -47,6 +48,15 @@ def letter(command: Command, *, sender: str, command_id: str, chain: str) -> Let
     return Letter(command_subject(command.service, sender, command.key), encode(envelope), command_id)
 
 
+def parcel(letters: Sequence[Letter]) -> Letter:
+    """Several letters to one service as one, to the address of the first; a single one stays as it is."""
+    assert 0 < len(letters) <= PARCEL_MAX, len(letters)
+    if len(letters) == 1:
+        return letters[0]
+    body = encode(Parcel(parcel=[msgspec.Raw(each.data) for each in letters]))
+    return Letter(letters[0].subject, body, derived_id("parcel", *(each.id for each in letters)))
+
+
 async def ask(
     connection: Connection, letter: Letter, *, message_id: str | None = None, **headers: str
 ) -> Answer:
@@ -56,12 +66,14 @@ async def ask(
     return decode_answer(message.data)
 
 
-async def store(connection: Connection, letter: Letter) -> None:
+async def store(
+    connection: Connection, letter: Letter, *, message_id: str | None = None, **headers: str
+) -> None:
     """Say it until its queue has it, however long the broker or the room in the queue is away."""
     patience = Patience()
     while True:
         try:
-            answer = await ask(connection, letter)
+            answer = await ask(connection, letter, message_id=message_id, **headers)
         except Unavailable as error:
             _log.info("%s is not stored yet: %s", letter.subject, error)
         else:

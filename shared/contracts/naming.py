@@ -1,5 +1,6 @@
 """Subjects, streams, buckets, senders: the one place that builds or splits them."""
 
+import re
 from typing import Final, NamedTuple
 
 from shared.contracts.words import PARTITIONS
@@ -86,6 +87,14 @@ def stored_command_transform() -> str:
 def waiting_command_filter(service: str, aggregate_id: str) -> str:
     """The stored commands that wait for one aggregate."""
     return f"cmd.{service}.*.*.{aggregate_id}"
+
+
+_TOKEN: Final = re.compile(r"[!-)+\-/-=?-~]{1,200}")  # printable ASCII but . * > and the space
+
+
+def is_token(aggregate_id: str) -> bool:
+    """Whether an id can stand in a subject, in the place of one token."""
+    return _TOKEN.fullmatch(aggregate_id) is not None
 
 
 def stored_command(service: str, sender: str, aggregate_id: str) -> str:

@@ -1,12 +1,14 @@
 """What every stored or sent message is made of."""
 
 from datetime import datetime
-from typing import ClassVar, Generic, TypeVar
+from typing import ClassVar, Final, Generic, TypeVar
 
 import msgspec
 
 E = TypeVar("E")
 A = TypeVar("A")
+
+PARCEL_MAX: Final = 64  # commands that one stored message may hold
 
 
 class Fact(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="fact", omit_defaults=True):
@@ -66,6 +68,15 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     chain: str
     actor: str
     command: msgspec.Raw
+
+
+class Parcel(msgspec.Struct, frozen=True, kw_only=True):
+    """Several commands of one bot in one stored message: the envelopes, 1 to PARCEL_MAX, in their order.
+
+    They may be about several aggregates of one service. Each is read, allowed and decided by itself.
+    """
+
+    parcel: list[msgspec.Raw]
 
 
 class Commit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

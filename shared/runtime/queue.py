@@ -9,26 +9,32 @@ from shared.contracts.naming import parse_stored_command
 from shared.contracts.words import ACK_WAIT
 from shared.kernel.codec import encode
 from shared.kernel.errors import Rejected, Unavailable, Undecodable
-from shared.kernel.messages import AlreadySo, Committed, Failed, Outcome, Refused
+from shared.kernel.messages import Failed, Outcome, Refused
 from shared.runtime import metrics, telemetry
 from shared.runtime.alone import Alone
 from shared.runtime.clock import monotonic
 from shared.runtime.connection import Connection
 from shared.runtime.dead import DeadLetterBox
 from shared.runtime.ids import derived_id, jittered
-from shared.runtime.intake import Intake, Request
-from shared.runtime.pull import Delivery, PullConsumer
+from shared.runtime.intake import Intake, id_of, reply_to_of
+from shared.runtime.pull import PullConsumer
 from shared.runtime.refusals import Refusals
 from shared.runtime.suspects import MARKS_MAX, WATCHED_FROM_DELIVERY, Suspects
+from shared.runtime.unfinished import Stored, Unfinished
 
 FAILURES_MAX: Final = 5
 IN_HAND_MAX: Final = 512  # commands being decided at a time: what one atomic batch of commits can carry
 PROGRESS_EVERY_S: Final = ACK_WAIT.total_seconds() / 4
+AWAY_S: Final = 1.0  # put back for so long when the log or the broker is away
 _log = logging.getLogger(__name__)
 
 
 class CommandQueue:
-    """Decides what its consumer delivers, until it is stopped."""
+    """Decides what its consumer delivers, until it is stopped.
+
+    A message holds one command, or a parcel of them. Its commands are begun in their order, end each by
+    itself, and the message is acked when all have: what has ended is remembered if others must come again.
+    """
 
     def __init__(
         self,
@@ -46,10 +52,9 @@ class CommandQueue:
         self._dead = dead
         self._suspects = suspects
         self._refusals = refusals
-        self._working: dict[int, Delivery] = {}
+        self._unfinished = Unfinished()
         self._in_hand = 0
         self._place_free = asyncio.Event()
-        self._failures: dict[int, int] = {}
         self._alone = Alone()
 
     async def run(self, consumer: PullConsumer) -> None:
@@ -58,128 +63,158 @@ class CommandQueue:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._keep_alive())
                 async for deliveries in consumer.batches():
-                    fresh = {each.sequence: each for each in deliveries if each.sequence not in self._working}
-                    self._working.update((each.sequence, each) for each in deliveries)
-                    for delivery in fresh.values():
+                    taken = [self._unfinished.take(delivery) for delivery in deliveries]
+                    for stored in taken:
+                        if stored is None:
+                            continue
                         while self._in_hand >= IN_HAND_MAX:
                             self._place_free.clear()
                             await self._place_free.wait()
-                        self._in_hand += 1
-                        group.create_task(self._work(delivery))
+                        self._in_hand += len(stored.items)
+                        group.create_task(self._work(stored))
         finally:
-            self._working.clear()
+            self._unfinished.clear()
             await consumer.stop()
 
     async def _keep_alive(self) -> None:
+        in_work = self._unfinished.in_work
         old: set[int] = set()
         while True:
             await asyncio.sleep(PROGRESS_EVERY_S)
-            for sequence in old & self._working.keys():
-                if (delivery := self._working.get(sequence)) is not None:
+            for sequence in old & in_work.keys():
+                if (stored := in_work.get(sequence)) is not None:
                     with contextlib.suppress(Unavailable):  # else it is delivered again, which is as good
-                        await delivery.progress()
-            old = set(self._working)
+                        await stored.delivery.progress()
+            old = set(in_work)
 
-    async def _work(self, delivery: Delivery) -> None:
-        began = monotonic()
+    async def _work(self, stored: Stored) -> None:
         try:
-            if delivery.delivered >= WATCHED_FROM_DELIVERY:
+            if stored.delivery.delivered >= WATCHED_FROM_DELIVERY:
                 async with self._alone.by_itself():
-                    await self._work_marked(delivery)
+                    pauses = [await self._item_marked(stored, place) for place in stored.open_places]
             else:
                 async with self._alone.with_others():
-                    await self._decide(delivery)
-            self._failures.pop(delivery.sequence, None)
+                    pauses = await self._items(stored)
+            if any(pauses):
+                await self._put_back(stored, max(pauses))
+            else:
+                await self._finish(stored)
         except Unavailable as away:
             _log.warning("put back: %s", away)
-            await self._put_back(delivery, jittered(1.0))
-        except Exception as error:  # noqa: BLE001 - one command's unexpected failure must not end the others
-            await self._failed(delivery, error)
+            await self._put_back(stored, jittered(AWAY_S))
         finally:
-            self._working.pop(delivery.sequence, None)
-            self._in_hand -= 1
+            self._unfinished.leave(stored)
+            self._in_hand -= len(stored.items)
             self._place_free.set()
-            metrics.DECISION_SECONDS.labels(self._service).observe(monotonic() - began)
 
-    async def _work_marked(self, delivery: Delivery) -> None:
-        marks = await self._suspects.marks(delivery.sequence)
-        if marks >= MARKS_MAX:
-            await self._bury(delivery, f"kills_its_process: begun {marks} times, never ended")
-            return
-        await self._suspects.begin(delivery.sequence, marks)
+    async def _items(self, stored: Stored) -> list[float]:
+        match stored.open_places:
+            case [place]:
+                return [await self._item(stored, place)]
+            case places:
+                async with asyncio.TaskGroup() as group:  # they begin in the order of their creation
+                    working = [group.create_task(self._item(stored, place)) for place in places]
+                return [each.result() for each in working]
+
+    async def _item(self, stored: Stored, place: int) -> float:
+        """Bring one command to its end and note that; else after how many seconds it is to come again."""
+        began = monotonic()
         try:
-            await self._decide(delivery)
+            stored.outcomes[place] = await self._end(stored, place)
+        except Unavailable as away:
+            _log.warning("put back: %s", away)
+            return jittered(AWAY_S)
+        except Exception as error:  # noqa: BLE001 - one command's unexpected failure must not end the others
+            return await self._failed(stored, place, error)
         finally:
-            await self._suspects.end(delivery.sequence)
+            metrics.DECISION_SECONDS.labels(self._service).observe(monotonic() - began)
+        return 0.0
 
-    async def _decide(self, delivery: Delivery) -> None:
+    async def _item_marked(self, stored: Stored, place: int) -> float:
         try:
-            request = self._intake.read(delivery.subject, delivery.headers, delivery.data)
+            number = stored.numbered(place)
+            marks = await self._suspects.marks(stored.sequence, number)
+            if marks >= MARKS_MAX:
+                reason = f"kills_its_process: begun {marks} times, never ended"
+                stored.outcomes[place] = await self._bury(stored, place, reason)
+                return 0.0
+            await self._suspects.begin(stored.sequence, marks, number)
+        except Unavailable as away:
+            _log.warning("put back: %s", away)
+            return jittered(AWAY_S)
+        try:
+            return await self._item(stored, place)
+        finally:
+            await self._suspects.end(stored.sequence, number)
+
+    async def _end(self, stored: Stored, place: int) -> Outcome:
+        item = stored.items[place]
+        try:
+            if stored.flaw:
+                raise Undecodable(stored.flaw)  # noqa: TRY301 - it ends as what cannot be read does
+            request = self._intake.read(item.subject, item.headers, item.body)
         except Undecodable as undecodable:
-            await self._bury(delivery, f"undecodable: {undecodable}")
-            return
+            return await self._bury(stored, place, f"undecodable: {undecodable}")
         except Rejected as rejected:
             metrics.REFUSED_SENDERS.labels(self._service).inc()
-            await self._refusals.count(parse_stored_command(delivery.subject).sender, str(rejected))
-            await self._current(delivery).ack_confirmed()
-            return
+            await self._refusals.count(parse_stored_command(item.subject).sender, str(rejected))
+            return Refused(command_id=id_of(item.body), code=rejected.code, detail=rejected.detail)
         name = type(request.command).__name__
-        with telemetry.span("decide", incoming=delivery.headers, command=name):
+        with telemetry.span("decide", incoming=item.headers, command=name):
             outcome = await request.handler.handle(
                 request.command, request.cause, command_id=request.envelope.id
             )
         metrics.DECISIONS.labels(self._service, name, type(outcome).__name__).inc()
-        match outcome:
-            case Refused():
-                await self._refusals.record(request, outcome)
-                await self._current(delivery).ack_confirmed()
-                await self._answer(request, outcome)
-            case Committed() | AlreadySo() | Failed():
-                await self._answer(request, outcome)
-                await self._current(delivery).ack()
+        if isinstance(outcome, Refused):
+            await self._refusals.record(request, outcome)
+        return outcome
 
-    async def _failed(self, delivery: Delivery, error: Exception) -> None:
-        failures = self._failures[delivery.sequence] = self._failures.get(delivery.sequence, 0) + 1
-        _log.exception(
-            "deciding failed (%d of %d): %s", failures, FAILURES_MAX, delivery.subject, exc_info=error
-        )
+    async def _failed(self, stored: Stored, place: int, error: Exception) -> float:
+        failures = stored.failures[place] = stored.failures.get(place, 0) + 1
+        subject = stored.items[place].subject
+        _log.exception("deciding failed (%d of %d): %s", failures, FAILURES_MAX, subject, exc_info=error)
+        if failures < FAILURES_MAX:
+            return jittered(0.2 * 2**failures)
         try:
-            if failures >= FAILURES_MAX:
-                await self._bury(delivery, f"failed: {type(error).__name__}: {error}", attempts=failures)
-            else:
-                await self._put_back(delivery, jittered(0.2 * 2**failures))
+            reason = f"failed: {type(error).__name__}: {error}"
+            stored.outcomes[place] = await self._bury(stored, place, reason, attempts=failures)
         except Unavailable as away:
             _log.warning("the broker is away: %s", away)
+            return jittered(AWAY_S)
+        return 0.0
 
-    async def _put_back(self, delivery: Delivery, after_s: float) -> None:
+    async def _put_back(self, stored: Stored, after_s: float) -> None:
+        self._unfinished.put_back(stored)
         with contextlib.suppress(Unavailable):  # else it is delivered again when its ack wait ends
-            await self._current(delivery).nak(after_s)
+            await stored.delivery.nak(after_s)
 
-    async def _bury(self, delivery: Delivery, reason: str, attempts: int = 1) -> None:
-        """Dead letter first, then the ack: in between a crash leaves both, never neither."""
-        letter_id = derived_id("dead", self._service, str(delivery.sequence), delivery.subject)
+    async def _finish(self, stored: Stored) -> None:
+        """All its commands have ended. What is on record is acked for sure, before its sender hears of it."""
+        if stored.is_on_record:
+            await stored.delivery.ack_confirmed()
+            await self._answer(stored)
+        else:
+            await self._answer(stored)
+            await stored.delivery.ack()
+
+    async def _bury(self, stored: Stored, place: int, reason: str, attempts: int = 1) -> Failed:
+        """Lay one command down as if it had come by itself; its message is acked after that, not before."""
+        item, number = stored.items[place], stored.numbered(place)
+        subject = item.subject if number is None else self._intake.own_subject(item.subject, item.body)
+        which = str(stored.sequence) if number is None else f"{stored.sequence}-{number}"
+        letter_id = derived_id("dead", self._service, which, stored.delivery.subject)
         await self._dead.put(
             letter_id,
-            subject=delivery.subject,
-            headers=delivery.headers,
-            body=delivery.data,
+            subject=subject,
+            headers=item.headers,
+            body=item.body,
             reason=reason,
             attempts=attempts,
         )
-        self._failures.pop(delivery.sequence, None)
-        await self._current(delivery).ack_confirmed()
-        try:
-            request = self._intake.read(delivery.subject, delivery.headers, delivery.data)
-        except (Undecodable, Rejected):
-            return
-        await self._answer(
-            request, Failed(command_id=request.envelope.id, dead_letter=letter_id, detail=reason)
-        )
+        return Failed(command_id=id_of(item.body), dead_letter=letter_id, detail=reason)
 
-    async def _answer(self, request: Request, outcome: Outcome) -> None:
-        if request.reply_to is not None:
-            await self._connection.publish(request.reply_to, encode(outcome))
-
-    def _current(self, delivery: Delivery) -> Delivery:
-        """The newest delivery of the same message: its ack is the one that counts."""
-        return self._working.get(delivery.sequence, delivery)
+    async def _answer(self, stored: Stored) -> None:
+        sender = parse_stored_command(stored.delivery.subject).sender
+        reply_to = reply_to_of(sender, stored.headers)
+        if reply_to is not None:
+            await self._connection.publish(reply_to, encode(stored.outcome))

@@ -1,4 +1,7 @@
-"""Marks beside commands that may kill their process, so that one of them cannot kill it for ever."""
+"""Marks beside commands that may kill their process, so that one of them cannot kill it for ever.
+
+`place` is a command's number in its parcel; None for one that came by itself.
+"""
 
 from shared.contracts.naming import SUSPECTS_BUCKET
 from shared.kernel.errors import Unavailable
@@ -17,32 +20,36 @@ class Suspects:
         self._service = service
         self._connection = connection
         self._publisher = publisher
-        self._ended: set[int] = set()  # ended here, but its mark could not be taken away
+        self._ended: set[str] = set()  # ended here, but its mark could not be taken away
 
-    async def marks(self, sequence: int) -> int:
+    async def marks(self, sequence: int, place: int | None = None) -> int:
         """The marks left behind beside the command stored at this sequence."""
-        if sequence in self._ended:
+        subject = self._subject(sequence, place)
+        if subject in self._ended:
             return 0
-        stored = await peek(self._connection, f"KV_{SUSPECTS_BUCKET}", self._subject(sequence))
+        stored = await peek(self._connection, f"KV_{SUSPECTS_BUCKET}", subject)
         return int(stored.data) if stored is not None and stored.data else 0
 
-    async def begin(self, sequence: int, marks: int) -> None:
+    async def begin(self, sequence: int, marks: int, place: int | None = None) -> None:
         """It is about to be worked on, once more. Unavailable: it cannot be marked now."""
-        await self._mark(sequence, marks + 1)
-        self._ended.discard(sequence)
+        subject = self._subject(sequence, place)
+        await self._mark(subject, marks + 1)
+        self._ended.discard(subject)
 
-    async def end(self, sequence: int) -> None:
+    async def end(self, sequence: int, place: int | None = None) -> None:
         """It came to an end, whichever; that no mark can be written now does not make it a kill."""
+        subject = self._subject(sequence, place)
         try:
-            await self._mark(sequence, 0)
+            await self._mark(subject, 0)
         except Unavailable:
-            self._ended.add(sequence)
+            self._ended.add(subject)
 
-    async def _mark(self, sequence: int, marks: int) -> None:
+    async def _mark(self, subject: str, marks: int) -> None:
         try:
-            await self._publisher.publish(self._subject(sequence), str(marks).encode())
+            await self._publisher.publish(subject, str(marks).encode())
         except BrokerRefused as refused:
             raise Unavailable(f"the marks take nothing now: {refused}") from refused
 
-    def _subject(self, sequence: int) -> str:
-        return f"$KV.{SUSPECTS_BUCKET}.{self._service}.{sequence}"
+    def _subject(self, sequence: int, place: int | None) -> str:
+        key = str(sequence) if place is None else f"{sequence}-{place}"
+        return f"$KV.{SUSPECTS_BUCKET}.{self._service}.{key}"

@@ -47,7 +47,18 @@ class Break(_NoteCommand, frozen=True, kw_only=True):
     note_id: str
 
 
-NoteRequest = WriteNote | RubOut | Break
+class Jot(_NoteCommand, frozen=True, kw_only=True):
+    """What a bot may ask; the text `break` breaks, `gone` is refused."""
+
+    opens: ClassVar[bool] = True
+    senders: ClassVar[frozenset[str]] = frozenset({"bot"})
+
+    note_id: str
+    bot_id: str
+    text: str
+
+
+NoteRequest = WriteNote | RubOut | Break | Jot
 
 
 class Note(msgspec.Struct, frozen=True):
@@ -73,7 +84,11 @@ def decide(note: Note, command: NoteRequest, at: datetime) -> list[NoteFact]:
             if not note.texts:
                 raise Rejected("no_note", "nothing is written")
             return [] if note.gone else [NoteRubbedOut()]
-        case Break():
+        case Jot(text="gone"):
+            raise Rejected("note_gone", "it was rubbed out")
+        case Jot(text=text) if text != "break":
+            return [] if text in note.texts else [NoteWritten(text=text)]
+        case Break() | Jot():
             raise ZeroDivisionError("broken on purpose")
 
 

@@ -1,120 +1,36 @@
 """A command queue on a real broker: what is accepted is decided once, answered truly, and never lost."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, suppress
 
 import msgspec
 import pytest
 
-from shared.contracts.dead import DeadLetter, ListDead, ReplayDead
+from shared.contracts.dead import ReplayDead
 from shared.contracts.naming import command_consumer, command_stream
 from shared.kernel.codec import encode
 from shared.kernel.errors import Unavailable
 from shared.kernel.messages import AlreadySo, Committed, Envelope, Failed, Refused
-from shared.runtime.commands import QueueFull, Sender
-from shared.runtime.connection import Connection, connect
-from shared.runtime.dead import DeadLetterBox
+from shared.runtime.commands import QueueFull
 from shared.runtime.directget import every, peek
-from shared.runtime.handler import Effects, Handler
 from shared.runtime.ids import new_id
 from shared.runtime.intake import Intake, Route
-from shared.runtime.jetstream import JetStreamStore
-from shared.runtime.publish import Publisher
 from shared.runtime.pull import Delivery, PullConsumer
-from shared.runtime.queue import CommandQueue
 from shared.runtime.refusals import Refusals
 from shared.runtime.replay import Replay
 from shared.runtime.suspects import Suspects
-from shared.runtime.topology import ensure
 from tests.support.nats_server import LocalBroker
 from tests.support.notes import (
     CAUSE,
     NOON,
-    NOTE,
     NOTE_CODEC,
     Break,
-    Note,
-    NoteFact,
     NoteRequest,
     RubOut,
     WriteNote,
 )
-
-SERVICE = "orchestrator"
-
-
-class Bench:
-    """The owner of notes at work on one side, a gateway on the other."""
-
-    def __init__(self, broker: LocalBroker, stack: AsyncExitStack) -> None:
-        self.broker = broker
-        self._stack = stack
-        self.owner: Connection
-        self.gateway: Connection
-        self.send: Sender
-        self.dead: DeadLetterBox
-        self.store: JetStreamStore
-
-    async def open(self) -> None:
-        ops = await connect(self.broker.settings("ops"))
-        await ensure(ops, services=("gateway", SERVICE))
-        await ops.close()
-        self.owner = await self._connect("svc-orchestrator")
-        self.gateway = await self._connect("gateway")
-        publisher = await self._publisher(self.gateway)
-        self.send = Sender(self.gateway, publisher)
-        await self.send.start()
-
-    async def _connect(self, sender: str) -> Connection:
-        connection = await connect(self.broker.settings(sender))
-        self._stack.push_async_callback(connection.close)
-        return connection
-
-    async def _publisher(self, connection: Connection) -> Publisher:
-        publisher = Publisher(connection)
-        await publisher.start()
-        self._stack.push_async_callback(publisher.stop)
-        return publisher
-
-    async def handler(
-        self, effects: Effects[NoteRequest, NoteFact] | None = None
-    ) -> Handler[Note, NoteRequest, NoteFact]:
-        publisher = await self._publisher(self.owner)
-        self.store = JetStreamStore(self.owner, publisher)
-        self.dead = DeadLetterBox(SERVICE, self.owner, publisher)
-        return Handler(NOTE, "pool", NOTE_CODEC, self.store, now=lambda: NOON, new_id=new_id, effects=effects)
-
-    @asynccontextmanager
-    async def working(
-        self, handler: Handler[Note, NoteRequest, NoteFact], pulls: type[PullConsumer] = PullConsumer
-    ) -> AsyncIterator[None]:
-        publisher = await self._publisher(self.owner)
-        queue = CommandQueue(
-            SERVICE,
-            self.owner,
-            Intake([Route(NoteRequest, handler)]),
-            dead=self.dead,
-            suspects=Suspects(SERVICE, self.owner, publisher),
-            refusals=Refusals(SERVICE, self.store, lambda: NOON),
-        )
-        consumer = pulls(self.owner, command_stream(SERVICE), command_consumer(SERVICE, "blue"))
-        task = asyncio.ensure_future(queue.run(consumer))
-        try:
-            yield
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
-
-    async def limit(self, stream: str, *, max_bytes: int) -> None:
-        """As if the disk had so much room for it."""
-        async with self.broker.client("ops") as client:
-            info = await client.jetstream().stream_info(stream)
-            await client.jetstream().update_stream(info.config.evolve(max_bytes=max_bytes))
-
-    async def waiting(self) -> int:
-        return len(await every(self.gateway, command_stream(SERVICE), "cmd.>"))
+from tests.support.queue_bench import SERVICE, Bench, until
 
 
 @pytest.fixture
@@ -123,13 +39,6 @@ async def bench(broker: LocalBroker) -> AsyncIterator[Bench]:
         bench = Bench(broker, stack)
         await bench.open()
         yield bench
-
-
-async def until(check: Callable[[], object], within_s: float = 10.0) -> None:
-    """Wait until an awaitable check answers something true."""
-    async with asyncio.timeout(within_s):
-        while not await check():  # type: ignore[misc]
-            await asyncio.sleep(0)
 
 
 async def test_a_command_is_decided_answered_and_gone_from_the_queue(bench: Bench) -> None:
@@ -187,13 +96,13 @@ async def test_a_command_waits_for_its_owner(bench: Bench) -> None:
 
 async def test_what_cannot_be_read_goes_to_the_dead_letters_at_once(bench: Bench) -> None:
     handler = await bench.handler()
-    publisher = await bench._publisher(bench.gateway)
+    publisher = await bench.publisher(bench.gateway)
     await publisher.publish("cmd.orchestrator.gateway.n", b"\xff not a command")
 
     async with bench.working(handler):
-        await until(lambda: _letters(bench))
+        await until(bench.letters)
 
-    [letter] = await _letters(bench)
+    [letter] = await bench.letters()
     assert letter.reason.startswith("undecodable")
     assert await bench.waiting() == 0
 
@@ -206,21 +115,21 @@ async def test_what_fails_five_times_goes_to_the_dead_letters_and_the_rest_goes_
 
     assert all(isinstance(each, Committed) for each in fine)
     assert isinstance(outcome, Failed)
-    [letter] = await _letters(bench)
+    [letter] = await bench.letters()
     assert (outcome.dead_letter, 5) == (letter.id, letter.attempts)
     assert "ZeroDivisionError" in letter.reason
 
 
 async def test_a_forged_reply_subject_hears_nothing(bench: Bench) -> None:
     heard: list[bytes] = []
-    stranger = await bench._connect("bot-eve")
+    stranger = await bench.connect("bot-eve")
 
     async def hear(message: object) -> None:
         heard.append(b"heard")
 
     inbox = stranger.inbox()
     await stranger.subscribe(inbox, hear)
-    publisher = await bench._publisher(bench.gateway)
+    publisher = await bench.publisher(bench.gateway)
     envelope = Envelope(
         id="c9", chain="c9", actor="k", command=msgspec.Raw(encode(WriteNote(note_id="n", text="a")))
     )
@@ -233,14 +142,14 @@ async def test_a_forged_reply_subject_hears_nothing(bench: Bench) -> None:
 
 
 async def test_a_bot_may_not_ask_what_people_may(bench: Bench) -> None:
-    stranger = await bench._connect("bot-eve")
-    publisher = await bench._publisher(stranger)
+    stranger = await bench.connect("bot-eve")
+    publisher = await bench.publisher(stranger)
     envelope = Envelope(
         id="c9", chain="c9", actor="key:admin", command=msgspec.Raw(encode(WriteNote(note_id="n", text="a")))
     )
     async with bench.working(await bench.handler()):
         await publisher.publish("cmd.orchestrator.bot-eve.n", encode(envelope))
-        await until(lambda: _nothing_waits(bench))
+        await until(bench.nothing_waits)
 
     assert await bench.store.version("pool", "n") == 0
     [record] = await every(bench.gateway, "EVENTS", "evt.audit.orchestrator")
@@ -275,53 +184,36 @@ async def _some_are_stored(bench: Bench, count: int) -> bool:
     return await bench.store.last_sequence() >= count
 
 
-async def _letters(bench: Bench) -> list[DeadLetter]:
-    return (await bench.dead.list(ListDead())).items
-
-
-async def _nothing_waits(bench: Bench) -> bool:
-    return await bench.waiting() == 0
-
-
 async def test_a_command_that_kills_its_process_ends_in_the_dead_letters(bench: Bench) -> None:
     """Ten deliveries in vain, three marks left behind: that is what a process killed each time leaves."""
     handler = await bench.handler()
-    publisher = await bench._publisher(bench.owner)
+    publisher = await bench.publisher(bench.owner)
     suspects = Suspects(SERVICE, bench.owner, publisher)
     await bench.send(WriteNote(note_id="n", text="a"), actor="k", wait_s=0)
     [command] = await every(bench.gateway, command_stream(SERVICE), "cmd.>")
     for marks in range(3):
         assert marks == await suspects.marks(command.sequence)
         await suspects.begin(command.sequence, marks)
-    await _deliver_in_vain(bench, times=10)
+    await bench.deliver_in_vain(times=10)
 
     async with bench.working(handler):
-        await until(lambda: _letters(bench))
+        await until(bench.letters)
 
-    [letter] = await _letters(bench)
+    [letter] = await bench.letters()
     assert letter.reason.startswith("kills_its_process")
     assert await peek(bench.gateway, command_stream(SERVICE), "cmd.>") is None
 
 
-async def _deliver_in_vain(bench: Bench, times: int) -> None:
-    consumer = PullConsumer(bench.owner, command_stream(SERVICE), command_consumer(SERVICE, "blue"))
-    async for deliveries in consumer.batches():
-        for delivery in deliveries:
-            if delivery.delivered >= times:
-                await consumer.stop()
-            await delivery.nak(0)
-
-
 async def test_what_is_too_long_for_a_dead_letter_is_cut_and_the_queue_goes_on(bench: Bench) -> None:
     handler = await bench.handler()
-    publisher = await bench._publisher(bench.gateway)
+    publisher = await bench.publisher(bench.gateway)
     await publisher.publish("cmd.orchestrator.gateway.n", b"\xff" * (bench.gateway.nc.max_payload - 1_000))
 
     async with bench.working(handler):
-        await until(lambda: _letters(bench))
+        await until(bench.letters)
         fine = await bench.send(WriteNote(note_id="n", text="a"), actor="k")
 
-    [letter] = await _letters(bench)
+    [letter] = await bench.letters()
     assert letter.reason.startswith("undecodable")
     assert "cut" in letter.reason
     assert isinstance(fine, Committed)
@@ -332,7 +224,7 @@ async def test_while_the_dead_letters_are_full_what_belongs_there_waits_and_the_
     bench: Bench,
 ) -> None:
     handler = await bench.handler()
-    publisher = await bench._publisher(bench.gateway)
+    publisher = await bench.publisher(bench.gateway)
     await bench.limit("DEAD", max_bytes=200)
     await publisher.publish("cmd.orchestrator.gateway.n", b"not a command" * 50)
 
@@ -341,12 +233,12 @@ async def test_while_the_dead_letters_are_full_what_belongs_there_waits_and_the_
             await bench.send(Break(note_id=f"b{number}"), actor="k", wait_s=0)
         await until(lambda: _delivered(bench, 40), within_s=20)
         fine = await bench.send(WriteNote(note_id="n", text="a"), actor="k")
-        assert (await bench.waiting(), await _letters(bench)) == (8, [])
+        assert (await bench.waiting(), await bench.letters()) == (8, [])
         await bench.limit("DEAD", max_bytes=1_000_000)
-        await until(lambda: _nothing_waits(bench), within_s=30)
+        await until(bench.nothing_waits, within_s=30)
 
     assert isinstance(fine, Committed)
-    assert len(await _letters(bench)) == 8
+    assert len(await bench.letters()) == 8
 
 
 async def test_while_the_log_is_full_nothing_accepted_is_lost_and_then_it_goes_on(bench: Bench) -> None:
@@ -357,7 +249,7 @@ async def test_while_the_log_is_full_nothing_accepted_is_lost_and_then_it_goes_o
         for text in texts
     ]
     await until(lambda: _all_wait(bench, 20))
-    await _deliver_in_vain(bench, times=10)  # from here on each is worked on alone, under a mark
+    await bench.deliver_in_vain(times=10)  # from here on each is worked on alone, under a mark
     for stream in ("EVENTS", "KV_suspects"):
         await bench.limit(stream, max_bytes=10)
 
@@ -365,7 +257,7 @@ async def test_while_the_log_is_full_nothing_accepted_is_lost_and_then_it_goes_o
         await until(lambda: _delivered(bench, 280), within_s=30)
         with pytest.raises(Unavailable):
             await handler.handle(WriteNote(note_id="other", text="a"), CAUSE)
-        assert (await bench.waiting(), await _letters(bench)) == (20, [])
+        assert (await bench.waiting(), await bench.letters()) == (20, [])
         assert not any(each.done() for each in waiting)
         for stream in ("EVENTS", "KV_suspects"):
             await bench.limit(stream, max_bytes=1_000_000)
@@ -374,7 +266,7 @@ async def test_while_the_log_is_full_nothing_accepted_is_lost_and_then_it_goes_o
     assert all(isinstance(each, Committed) for each in outcomes)
     found = [NOTE_CODEC.decode_all(each.commit.facts) for each in await bench.store.read("pool", "n")]
     assert sorted(texts) == sorted(fact.text for facts in found for fact in facts)  # type: ignore[union-attr]
-    assert await _letters(bench) == []
+    assert await bench.letters() == []
 
 
 async def _all_wait(bench: Bench, count: int) -> bool:
@@ -388,7 +280,7 @@ async def _delivered(bench: Bench, times: int) -> bool:
 
 
 async def test_a_mark_that_could_not_be_taken_away_is_no_kill(bench: Bench) -> None:
-    suspects = Suspects(SERVICE, bench.owner, await bench._publisher(bench.owner))
+    suspects = Suspects(SERVICE, bench.owner, await bench.publisher(bench.owner))
     await suspects.begin(7, await suspects.marks(7))
     back = asyncio.Event()
 
@@ -402,7 +294,7 @@ async def test_a_mark_that_could_not_be_taken_away_is_no_kill(bench: Bench) -> N
     await asyncio.wait_for(back.wait(), 10)
 
     assert await suspects.marks(7) == 0
-    assert await Suspects(SERVICE, bench.owner, await bench._publisher(bench.owner)).marks(7) == 1
+    assert await Suspects(SERVICE, bench.owner, await bench.publisher(bench.owner)).marks(7) == 1
 
 
 async def test_while_the_queue_is_full_everybody_is_told_so_and_then_it_goes_on(bench: Bench) -> None:
@@ -416,7 +308,7 @@ async def test_while_the_queue_is_full_everybody_is_told_so_and_then_it_goes_on(
     assert all(isinstance(each, QueueFull) for each in refused)
     assert await bench.waiting() == 1
     async with bench.working(await bench.handler()):
-        await until(lambda: _nothing_waits(bench))
+        await until(bench.nothing_waits)
         assert await bench.store.version("pool", "first") > 0
         assert isinstance(await bench.send(WriteNote(note_id="n", text="a"), actor="k"), Committed)
 
@@ -441,4 +333,4 @@ async def test_a_dead_letter_that_is_refused_when_decided_again_is_on_record(ben
     assert isinstance(outcome, Refused)
     [record] = await every(bench.gateway, "EVENTS", "evt.audit.orchestrator")
     assert b"no_note" in record.data
-    assert await _letters(bench) == []
+    assert await bench.letters() == []
