@@ -1,5 +1,7 @@
 """`hive status`: how the hive is, at a glance."""
 
+from typing import Final
+
 import click
 import msgspec
 
@@ -7,6 +9,9 @@ from cli import screen
 from cli.client import decode
 from cli.failure import Exit
 from cli.session import Session, talking
+from shared.contracts.orchestrator.queries import HostDoc
+
+SILENT: Final = "silent"
 
 
 class ServiceStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,12 +47,13 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     services: list[ServiceStatus]
     queues: list[QueueStatus]
     counts: Counts | None = None
+    hosts: list[HostDoc] | None = None
 
 
 @click.command()
 @talking
 def status(session: Session) -> None:
-    """Say how the hive is: services, queues, tasks, bots. Exit 5 when a service is away."""
+    """Say how the hive is: services, queues, bot hosts, tasks, bots. Exit 5 when something is away."""
     with session.client() as client:
         answer = client.get("/v1/status")
     told = decode(answer, Status)
@@ -55,7 +61,8 @@ def status(session: Session) -> None:
         screen.document(answer.content)
     else:
         _show(client.url, told)
-    if not all(service.reachable for service in told.services):
+    silent = any(host.state == SILENT for host in told.hosts or ())
+    if silent or not all(service.reachable for service in told.services):
         raise SystemExit(Exit.UNAVAILABLE)
 
 
@@ -80,9 +87,22 @@ def _show(url: str, told: Status) -> None:
     click.echo()
     screen.table(columns, rows, empty="No services.")
     click.echo()
+    _show_hosts(told.hosts)
     if told.counts is None:
         click.echo("tasks and bots: the orchestrator does not tell")
         return
     for name, counts in (("tasks", told.counts.tasks), ("bots", told.counts.bots)):
         shown = ", ".join(f"{count:,} {state}" for state, count in sorted(counts.items()) if count)
         click.echo(f"{name.ljust(6)} {shown or 'none'}")
+
+
+def _show_hosts(hosts: list[HostDoc] | None) -> None:
+    if hosts is None:
+        return
+    rows = [
+        (host.name, host.state, host.running, f"{screen.duration(host.last_heard_s)} ago", host.engines)
+        for host in hosts
+    ]
+    columns = ("bot host", "state", "bots", "last report", "engines")
+    screen.table(columns, rows, empty="No bot host has been heard: no bot starts until one is.")
+    click.echo()

@@ -11,7 +11,7 @@ from litestar.handlers import HTTPRouteHandler
 
 from services.gateway.backpressure import Load
 from shared.contracts.dead import ListDead
-from shared.contracts.orchestrator.queries import Counts, GetCounts
+from shared.contracts.orchestrator.queries import Counts, GetCounts, HostDoc, ListHosts
 from shared.kernel.errors import Unavailable
 from shared.runtime.answers import document
 from shared.runtime.clock import monotonic
@@ -42,13 +42,14 @@ class QueueStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """How the hive is. `counts` is null while the orchestrator does not tell."""
+    """How the hive is. `counts` and `hosts` are null while the orchestrator does not tell."""
 
     version: str
     at: datetime
     services: list[ServiceStatus]
     queues: list[QueueStatus]
     counts: Counts | None
+    hosts: list[HostDoc] | None
 
 
 def status_route(loads: Mapping[str, Load], version: Callable[[], str]) -> HTTPRouteHandler:
@@ -67,6 +68,7 @@ def status_route(loads: Mapping[str, Load], version: Callable[[], str]) -> HTTPR
         async with asyncio.TaskGroup() as tasks:
             asking = [tasks.create_task(_service(doors, service)) for service in doors.services]
             counting = tasks.create_task(_counts(doors))
+            hosting = tasks.create_task(_hosts(doors))
         return document(
             Status(
                 version=version(),
@@ -74,6 +76,7 @@ def status_route(loads: Mapping[str, Load], version: Callable[[], str]) -> HTTPR
                 services=[task.result() for task in asking],
                 queues=[_queue(service, load) for service, load in sorted(loads.items())],
                 counts=counting.result(),
+                hosts=hosting.result(),
             )
         )
 
@@ -103,5 +106,12 @@ async def _service(doors: Doors, service: str) -> ServiceStatus:
 async def _counts(doors: Doors) -> Counts | None:
     try:
         return await doors.ask(GetCounts(), timeout_s=ANSWER_WITHIN_S)
+    except Unavailable:
+        return None
+
+
+async def _hosts(doors: Doors) -> list[HostDoc] | None:
+    try:
+        return (await doors.ask(ListHosts(), timeout_s=ANSWER_WITHIN_S)).items
     except Unavailable:
         return None

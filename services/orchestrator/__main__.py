@@ -24,10 +24,13 @@ from shared.contracts.orchestrator.queries import (
     GetTask,
     GetTimeline,
     GetWhy,
+    HostDoc,
     ListBots,
+    ListHosts,
     ListTasks,
     PutFile,
 )
+from shared.contracts.words import Page
 from shared.runtime.assembly import Assembly, Runtime
 from shared.runtime.files import JetStreamFiles
 from shared.runtime.intake import Route
@@ -40,6 +43,9 @@ def assemble(runtime: Runtime) -> Assembly:
 
     def moment() -> Moment:
         return Moment(runtime.now(), runtime.monotonic(), runtime.config())
+
+    async def hosts(_: ListHosts) -> Page[HostDoc]:
+        return scene.hosts.told(runtime.monotonic())
 
     board = Board()
     scene = Scene(board, Liveness(runtime.monotonic()), Hosts(), Placement(board))
@@ -86,6 +92,7 @@ def assemble(runtime: Runtime) -> Assembly:
             runtime.answer(ListBots, answers.list_bots),
             runtime.answer(GetBotHistory, answers.get_history),
             runtime.answer(GetCounts, answers.get_counts),
+            runtime.answer(ListHosts, hosts),
             runtime.answer(GetFile, answers.get_file),
             runtime.answer(PutFile, answers.put_file),
         ],

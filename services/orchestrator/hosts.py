@@ -1,12 +1,16 @@
 """What the bot hosts said last, and what they were told."""
 
 from datetime import datetime
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from services.orchestrator.steps import EXTERNAL
 from shared.contracts.orchestrator.facts import BotSpec
 from shared.contracts.orchestrator.protocol import HostReport
-from shared.contracts.words import BotId
+from shared.contracts.orchestrator.queries import HostDoc
+from shared.contracts.words import BotId, Page
+
+SILENT_AFTER_S: Final = 5.0
+"""A host says each second what runs there."""
 
 
 class Report(NamedTuple):
@@ -29,6 +33,21 @@ class Hosts:
         """A host says what runs there."""
         running = {each.bot_id: each.generation for each in report.running}
         self.reports[report.host_id] = Report(at, mono, running, report.engines)
+
+    def told(self, mono: float) -> Page[HostDoc]:
+        """The hosts by name, and when each was heard last."""
+        return Page(
+            items=[
+                HostDoc(
+                    name=name,
+                    state="silent" if mono - report.mono > SILENT_AFTER_S else "heard",
+                    running=len(report.running),
+                    engines=report.engines,
+                    last_heard_s=round(max(0.0, mono - report.mono), 3),
+                )
+                for name, report in sorted(self.reports.items())
+            ]
+        )
 
     def ordered(self, bot_id: BotId, generation: int, mono: float) -> None:
         """The host took the order to start it."""

@@ -118,12 +118,14 @@ def test_a_dead_letter_is_dropped(run: Run, hive: FakeHive) -> None:
     assert run("dlq", "drop", "d1").stdout == "d1  dropped\n"
 
 
+HOST = {"name": "local", "state": "heard", "running": 2, "engines": ["echo", "shell"], "last_heard_s": 0.5}
 STATUS = {
     "version": "0.1.0",
     "at": NOON,
     "services": [{"name": "orchestrator", "reachable": True, "answered_in_ms": 1.3, "dead_letters": 0}],
     "queues": [{"service": "orchestrator", "waiting": 3, "bytes": 900, "share": 0.01, "oldest_s": 0.5}],
     "counts": {"tasks": {"queued": 3}, "bots": {}},
+    "hosts": [HOST],
 }
 
 
@@ -146,6 +148,23 @@ def test_a_service_that_is_away_makes_status_exit_5(run: Run, hive: FakeHive) ->
 
     assert result.exit_code == 5
     assert "nobody answers" in result.stdout
+
+
+def test_status_tells_the_bot_hosts_and_a_silent_one_is_exit_5(run: Run, hive: FakeHive) -> None:
+    silent = {**HOST, "name": "other", "state": "silent", "running": 0, "last_heard_s": 90.0}
+    hive.on("GET /v1/status", document(STATUS), document({**STATUS, "hosts": [HOST, silent]}))
+
+    well, ill = run("status"), run("status")
+
+    assert (well.exit_code, ill.exit_code) == (0, 5)
+    assert "local     heard  2     500 ms ago   echo, shell" in well.stdout
+    assert "other     silent  0     1.5 min ago  echo, shell" in ill.stdout
+
+
+def test_status_says_when_no_bot_host_was_ever_heard(run: Run, hive: FakeHive) -> None:
+    hive.on("GET /v1/status", document({**STATUS, "hosts": []}))
+
+    assert "No bot host has been heard" in run("status").stderr
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """`hive up` as a person uses it: every process real, every command typed."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -100,6 +101,7 @@ def test_a_task_is_submitted_done_and_counted(hive: Hive) -> None:
     status = hive("status")
     assert status.returncode == 0
     assert "completed" in status.stdout
+    assert re.search(r"^local +heard +2 ", status.stdout, re.MULTILINE)
     assert "2 idle" in hive("status").stdout
 
 

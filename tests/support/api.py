@@ -23,6 +23,7 @@ from services.gateway.status import status_route
 from services.orchestrator.api import ROUTES
 from services.orchestrator.decider import BOT, TASK
 from services.orchestrator.facts import BOT_CODEC, TASK_CODEC
+from services.orchestrator.hosts import Hosts
 from services.orchestrator.projection import fold_bot, fold_tasks, timeline
 from shared.contracts.config import Config
 from shared.contracts.dead import DeadLetter, DropDead, GetDead, ListDead, ReplayDead
@@ -40,6 +41,7 @@ from shared.contracts.orchestrator.queries import (
     GetTimeline,
     GetWhy,
     ListBots,
+    ListHosts,
     ListTasks,
     PutFile,
     TaskDoc,
@@ -83,6 +85,7 @@ class ApiHive:
         self.letters: list[DeadLetter] = []
         self.files: dict[str, bytes] = {}
         self.loads: dict[str, Load] = {}
+        self.hosts = Hosts()
         self.used: list[KeyId] = []
         self.denied: list[tuple[str, str]] = []
         self.live = FakeLive()
@@ -240,6 +243,8 @@ class ApiHive:
                 return self._put(query.data)
             case GetFile():
                 return self._get(query)
+            case ListHosts():
+                return self.hosts.told(self.ticks)
             case ListKeys():
                 return await self.gateway.list_keys(query)
             case GetKey():

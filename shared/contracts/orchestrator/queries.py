@@ -266,6 +266,23 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     bots: dict[str, int]
 
 
+class HostDoc(msgspec.Struct, frozen=True, kw_only=True):
+    """A bot host as it described itself last. `state`: heard, or silent when that is too long ago."""
+
+    name: str
+    state: str
+    running: int
+    engines: tuple[str, ...]
+    last_heard_s: float  # seconds ago
+
+
+class ListHosts(Query[Page[HostDoc]], frozen=True, kw_only=True):
+    """The bot hosts that were heard since the orchestrator runs, by name."""
+
+    service: ClassVar[str] = "orchestrator"
+    answer: ClassVar[object] = Page[HostDoc]
+
+
 class GetCounts(Query[Counts], frozen=True, kw_only=True):
     """Tasks and bots by state: the newest figures, without a wait."""
 

@@ -5,7 +5,10 @@ import re
 import pytest
 
 from services.gateway.backpressure import Load
+from shared.contracts.orchestrator.protocol import HostReport, Running
+from shared.contracts.words import BotId
 from tests.support.api import ADMIN, ApiHive
+from tests.support.scenario import NOON
 
 
 @pytest.mark.parametrize("path", ["/", "/docs"])
@@ -88,6 +91,10 @@ async def test_the_document_tells_every_route_and_every_problem() -> None:
 async def test_the_status_tells_who_answers_and_what_waits() -> None:
     hive = ApiHive()
     await hive.key()
+    report = HostReport(
+        host_id="local", running=(Running(bot_id=BotId("a"), generation=1, pid=7),), engines=("echo",)
+    )
+    hive.hosts.hear(report, NOON, hive.ticks - 6)
     hive.loads["orchestrator"] = Load(messages=3, bytes=250, bytes_max=1_000, oldest_s=1.5)
     async with hive.client() as client:
         await client.post("/v1/tasks", json={"content": "x"})
@@ -103,4 +110,7 @@ async def test_the_status_tells_who_answers_and_what_waits() -> None:
     ]
     assert told["counts"]["tasks"] == {"queued": 1}
     assert [each["reachable"] for each in away["services"]] == [False, False]
-    assert away["counts"] is None
+    assert told["hosts"] == [
+        {"name": "local", "state": "silent", "running": 1, "engines": ["echo"], "last_heard_s": 6.0}
+    ]
+    assert (away["counts"], away["hosts"]) == (None, None)
