@@ -11,6 +11,7 @@ from services.gateway.limits import Limits
 from services.gateway.login import login_routes
 from services.gateway.pages import open_pages
 from services.gateway.projection import Keys
+from services.gateway.readiness import Ready
 from services.gateway.service import GATEWAY, Denials, Gateway, Uses, keep_first_key
 from services.gateway.status import status_route
 from services.orchestrator.api import ROUTES as ORCHESTRATOR_ROUTES
@@ -44,14 +45,18 @@ def assemble(runtime: Runtime) -> Assembly:
         services=SERVICES,
         now=runtime.now,
     )
+    ready = Ready(
+        runtime.ask,
+        SERVICES,
+        connected=lambda: runtime.connection.connected,
+        monotonic=runtime.monotonic,
+    )
     app = application(
         [*api.ROUTES, *dlq.ROUTES, status_route(pressure.loads, hive_version), *ORCHESTRATOR_ROUTES],
         doors=doors,
         guard=access.guard,
         open_routes=[
-            *open_pages(
-                lambda: [] if runtime.connection.connected else ["the broker is away"], hive_version()
-            ),
+            *open_pages(ready, hive_version()),
             *login_routes(keys, runtime.send, now=runtime.now, seen=runtime.seen),
         ],
     )

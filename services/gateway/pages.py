@@ -1,6 +1,6 @@
 """What is answered without a key: health, the OpenAPI document and its page, and where to go."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,6 +9,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 from openapi_ui_bundles import swagger_ui
 
+from services.gateway.readiness import Readiness
 from shared.runtime.answers import document
 from shared.runtime.bodies import JSON
 from shared.runtime.openapi import document as openapi_document
@@ -46,8 +47,8 @@ _STYLE: Final = b"main{font:1rem/1.6 system-ui,sans-serif;max-width:40rem;margin
 _OWN_FILES: Final = {"start.js": ("text/javascript", _START), "hive.css": ("text/css", _STYLE)}
 
 
-def open_pages(problems: Callable[[], list[str]], version: str) -> list[HTTPRouteHandler]:
-    """The routes that need no key. `problems` names what is not ready."""
+def open_pages(ready: Callable[[], Awaitable[Readiness]], version: str) -> list[HTTPRouteHandler]:
+    """The routes that need no key."""
     written: dict[str, bytes] = {}
 
     @get("/", sync_to_thread=False)
@@ -60,11 +61,11 @@ def open_pages(problems: Callable[[], list[str]], version: str) -> list[HTTPRout
         """Whether the process answers at all."""
         return document({"live": True})
 
-    @get("/readyz", sync_to_thread=False)
-    def readyz() -> Response[bytes]:
-        """Whether requests can be served now."""
-        found = problems()
-        return document({"ready": not found, "problems": found}, status=503 if found else 200)
+    @get("/readyz")
+    async def readyz() -> Response[bytes]:
+        """Whether requests can be served now, and which services do not answer."""
+        found = await ready()
+        return document(found, status=200 if found.ready else 503)
 
     @get("/openapi.json", sync_to_thread=False)
     def openapi(request: Request[Any, Any, Any]) -> Response[bytes]:

@@ -18,6 +18,7 @@ from services.gateway.limits import Limits
 from services.gateway.login import login_routes
 from services.gateway.pages import open_pages
 from services.gateway.projection import Keys
+from services.gateway.readiness import Ready
 from services.gateway.service import Gateway
 from services.gateway.status import status_route
 from services.orchestrator.api import ROUTES
@@ -111,12 +112,18 @@ class ApiHive:
             used=self.used.append,
             denied=lambda source, code: self.denied.append((source, code)),
         )
+        ready = Ready(
+            self.ask,
+            self.doors.services,
+            connected=lambda: not self.broker_away,
+            monotonic=lambda: self.ticks,
+        )
         self.app = application(
             [*api.ROUTES, *dlq.ROUTES, status_route(self.loads, lambda: "1.2.3"), *ROUTES],
             doors=self.doors,
             guard=access.guard,
             open_routes=[
-                *open_pages(lambda: ["the broker is away"] if self.broker_away else [], "1.2.3"),
+                *open_pages(ready, "1.2.3"),
                 *login_routes(self.keys, self, now=lambda: self.now, seen=self._seen),
             ],
         )

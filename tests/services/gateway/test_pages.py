@@ -40,10 +40,25 @@ async def test_readiness_is_told() -> None:
     hive = ApiHive()
     async with hive.client(None) as client:
         assert (await client.get("/livez")).json() == {"live": True}
-        assert (await client.get("/readyz")).json() == {"ready": True, "problems": []}
+        assert (await client.get("/readyz")).json() == {"ready": True, "problems": [], "unanswering": []}
         hive.broker_away = True
         away = await client.get("/readyz")
-    assert (away.status_code, away.json()["problems"]) == (503, ["the broker is away"])
+    assert away.status_code == 503
+    assert away.json()["problems"] == ["the broker is away: nothing can be stored, and no service asked"]
+
+
+async def test_a_service_that_does_not_answer_is_named_while_requests_are_still_taken() -> None:
+    hive = ApiHive()
+    hive.silent.add("orchestrator")
+    async with hive.client(None) as client:
+        silent = await client.get("/readyz")
+        hive.silent.clear()
+        a_moment_later = await client.get("/readyz")
+        hive.ticks += 1.0
+        back = await client.get("/readyz")
+    assert (silent.status_code, silent.json()["unanswering"]) == (200, ["orchestrator"])
+    assert a_moment_later.json() == silent.json()  # nobody is asked more than once a second
+    assert back.json()["unanswering"] == []
 
 
 async def test_every_answer_forbids_to_guess_its_type() -> None:
