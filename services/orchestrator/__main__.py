@@ -12,7 +12,7 @@ from services.orchestrator.performing import Performer
 from services.orchestrator.placement import Placement
 from services.orchestrator.scene import Moment, Scene
 from services.orchestrator.service import Orchestrator
-from services.orchestrator.tables import SCHEMA, VERSION, Rows
+from services.orchestrator.tables import ALIVE, SCHEMA, TOTALS, VERSION, Rows
 from shared.contracts.naming import file_subject, heartbeat_subject, host_report_subject
 from shared.contracts.orchestrator.commands import BotRequest, TaskRequest
 from shared.contracts.orchestrator.queries import (
@@ -34,6 +34,7 @@ from shared.contracts.words import Page
 from shared.runtime.assembly import Assembly, Runtime
 from shared.runtime.files import JetStreamFiles
 from shared.runtime.intake import Route
+from shared.runtime.living import Live
 from shared.runtime.process import run
 from shared.runtime.views import Statement
 
@@ -55,8 +56,9 @@ def assemble(runtime: Runtime) -> Assembly:
         "tasks",
         version=VERSION,
         schema=SCHEMA,
-        codecs={"task": TASK_CODEC},
+        codecs={"task": TASK_CODEC, "bot": BOT_CODEC},
         rows=lambda batch, read: [Statement(sql, values) for sql, values in changes(batch, read)],
+        forget=changes.forget,
     )
     answers = Answers(scene, table, runtime.store, files, moment=moment, seen=runtime.seen)
     orchestrator = Orchestrator(
@@ -78,7 +80,12 @@ def assemble(runtime: Runtime) -> Assembly:
     outside = OverNats(runtime.service, runtime.connection, runtime.publisher)
     performer = Performer(tasks, bots, outside, scene, runtime.monotonic)
     doors = Doors(orchestrator, board, files, runtime.connection)
-    view = runtime.follow("board", {"task": TASK_CODEC, "bot": BOT_CODEC}, orchestrator.followed)
+    view = runtime.follow(
+        "board",
+        {"task": TASK_CODEC, "bot": BOT_CODEC},
+        orchestrator.followed,
+        live=Live(table, ALIVE, TOTALS, orchestrator.begun),
+    )
     runtime.connection.on_reconnect(orchestrator.on_reconnect)
     return Assembly(
         commands=[Route(TaskRequest, tasks), Route(BotRequest, bots)],

@@ -16,7 +16,15 @@ from services.orchestrator.hosts import is_external
 from services.orchestrator.projection import fold_bot, fold_tasks, timeline
 from services.orchestrator.recent import Recent
 from services.orchestrator.scene import Moment, Scene
-from services.orchestrator.tables import history_page, select_history, select_tasks, tasks_page
+from services.orchestrator.tables import (
+    bots_of,
+    history_page,
+    select_bot,
+    select_cleared,
+    select_history,
+    select_tasks,
+    tasks_page,
+)
 from services.orchestrator.why import is_open, why_ended, why_open
 from shared.contracts.orchestrator.facts import FileRef, TaskAssigned
 from shared.contracts.orchestrator.queries import (
@@ -88,6 +96,10 @@ class Answers:
         if doc is not None:
             self._bots[bot_id] = doc
 
+    def forget_bot(self, bot_id: BotId) -> None:
+        """The bot is cleared: from now on the table answers for it."""
+        self._bots.pop(bot_id, None)
+
     def changed(self, change: Change) -> None:
         """Wake who waited for this."""
         if isinstance(change, TaskChange):
@@ -155,38 +167,46 @@ class Answers:
         settled = _is_up_or_cannot if query.wait_up_s >= query.wait_gone_s else _is_gone
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(min(max(wait_s, 0.0), AWAIT_MAX_S)):
-                while wait_s > 0 and not settled(self._bot(query.bot_id)):
+                # A bot that memory does not hold is settled: nothing changes while the table is asked.
+                while wait_s > 0 and not settled(await self._bot(query.bot_id)):
                     await self._next_bot_change()
-        return self._bot(query.bot_id)
+        return await self._bot(query.bot_id)
 
     async def list_bots(self, query: ListBots) -> Page[BotDoc]:
         """Bots by name."""
         await self._seen(query.at_least)
         if not 1 <= query.limit <= BOTS_LIMIT_MAX:
             raise Rejected("bad_limit", f"`limit` must be 1 to {BOTS_LIMIT_MAX}")
-        names = [
-            name
-            for name, doc in self._bots.items()
+        known = list(self._bots.values())  # one that is cleared while the table is asked may be in neither
+        cleared = bots_of(await self._table.read(*select_cleared(query))) if query.retired else []
+        found = {
+            doc.name: doc
+            for doc in (*known, *cleared, *self._bots.values())
             if (query.retired or doc.state != "retired")
             and (query.pool is None or doc.spec.pool == query.pool)
-            and (query.cursor is None or name > query.cursor)
-        ]
-        some = sorted(names)[: query.limit]
+            and (query.cursor is None or doc.name > query.cursor)
+        }
+        some = sorted(found)[: query.limit]
         return Page(
-            items=[self._bot(name) for name in some],
-            next_cursor=some[-1] if len(names) > len(some) else None,
+            items=[self._present(found[name]) for name in some],
+            next_cursor=some[-1] if len(found) > len(some) else None,
         )
 
     async def get_history(self, query: GetBotHistory) -> Page[HistoryEntry]:
         """What a bot did, newest first."""
-        self._bot(query.bot_id)
+        await self._bot(query.bot_id)
         sql, values = select_history(query)
         return history_page([(row[0], row[1]) for row in await self._table.read(sql, values)], query.limit)
 
     async def get_counts(self, _query: GetCounts) -> Counts:
         """Tasks and bots by state."""
-        bots = Counter(self._bot(name).state for name in self._bots)
-        return Counts(tasks={state: n for state, n in self._scene.board.counts.items() if n}, bots=dict(bots))
+        board = self._scene.board
+        bots = Counter(self._present(doc).state for doc in self._bots.values())
+        bots["retired"] += board.cleared
+        return Counts(
+            tasks={state: n for state, n in board.counts.items() if n},
+            bots={state: n for state, n in bots.items() if n},
+        )
 
     # Files.
 
@@ -234,8 +254,11 @@ class Answers:
             for stored in await self._store.read("task", task_id)
         ]
 
-    def _bot(self, bot_id: BotId) -> BotDoc:
+    async def _bot(self, bot_id: BotId) -> BotDoc:
         doc = self._bots.get(bot_id)
+        if doc is None:
+            cleared = bots_of(await self._table.read(*select_bot(bot_id)))
+            doc = self._bots.get(bot_id) or (cleared[0] if cleared else None)
         if doc is None:
             near = get_close_matches(bot_id, self._bots, n=3)
             hint = f"; there is {', '.join(near)}" if near else ""

@@ -1,18 +1,20 @@
 """Everything alive, in memory: open tasks, bots, who holds what, who waits."""
 
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from heapq import heapify, heappop, heappush
 from typing import Final, NamedTuple, TypeVar, assert_never
 
 from services.orchestrator.decider import BOT, TASK
-from services.orchestrator.decider.bot_state import Bot, NoBot, Up
+from services.orchestrator.decider.bot_state import Bot, NoBot, Retired, Up
 from services.orchestrator.decider.task_state import Blocked, Ended, Held, Task, Unknown, Waiting
 from services.orchestrator.facts import BotEvent, TaskEvent
 from services.orchestrator.lineage import Lineage
 from services.orchestrator.waiting import WaitingLines
 from shared.contracts.naming import partition_of, service_sender
+from shared.contracts.orchestrator.facts import BotLaunched
 from shared.contracts.words import BotId, TaskId
 from shared.kernel.messages import Cause, Recorded
 
@@ -57,7 +59,7 @@ class TaskEntry:
 
 @dataclass(slots=True)
 class BotEntry:
-    """A bot, retired ones included: their names are taken until they are cleared."""
+    """A bot, retired ones included until they are cleared: what they left is to be removed."""
 
     line: Lineage[Bot, BotEvent]
     partition: int
@@ -73,6 +75,7 @@ class Board:
     """Applies commits, our own at once and all others as the log tells them; each counts once.
 
     `reached` is how far the log was followed. Lines and dues are kept for the partitions in `owned`.
+    Ended tasks and cleared bots are only counted, in `counts` and `cleared`.
     """
 
     def __init__(self) -> None:
@@ -81,6 +84,7 @@ class Board:
         self.held: defaultdict[BotId, dict[TaskId, int]] = defaultdict(dict)
         self.lines = WaitingLines()
         self.counts: Counter[str] = Counter()
+        self.cleared = 0
         self.owned: frozenset[int] = frozenset()
         self.reached = 0
         self.fleet = 0  # grows with every change of a bot
@@ -89,6 +93,15 @@ class Board:
         self._retries: list[tuple[datetime, TaskId]] = []
         self._deadlines: list[tuple[datetime, TaskId]] = []
         self._overdue: set[TaskId] = set()
+
+    def begin(self, reached: int, totals: Iterable[tuple[str, str, int]]) -> None:
+        """Everything alive at this sequence is here; of all others there are so many."""
+        self.reached = max(self.reached, reached)
+        for kind, state, count in totals:
+            if kind == "task":
+                self.counts[state] += count
+            else:
+                self.cleared += count
 
     def own_task(self, commit: Recorded[TaskEvent]) -> TaskChange | None:
         """A task's commit of this process, at once; None if it is known already."""
@@ -191,12 +204,20 @@ class Board:
         entry = self.bots.get(bot_id)
         if entry is None:
             entry = self.bots[bot_id] = BotEntry(Lineage(BOT), partition_of(bot_id), _cause(commit))
+            self.cleared -= _launched_again(commit)
         before = entry.state
-        if not (entry.line.own(commit) if ahead else entry.line.followed(commit)):
-            return None
-        entry.cause = _cause(commit)
-        self.fleet += 1
-        return BotChange(bot_id, before, entry.state)
+        changed = entry.line.own(commit) if ahead else entry.line.followed(commit)
+        after = entry.state
+        if changed:
+            entry.cause = _cause(commit)
+            self.fleet += 1
+        if is_cleared(after) and entry.line.settled:
+            del self.bots[bot_id]
+            self.cleared += 1
+            for index in (self.held, self._reserved_of):
+                if not index.get(bot_id):
+                    index.pop(bot_id, None)
+        return BotChange(bot_id, before, after) if changed else None
 
     def _index(self, task_id: TaskId, entry: TaskEntry, before: Task, after: Task) -> None:
         self._unreserve(task_id)
@@ -246,6 +267,16 @@ class Board:
             return False
         self._reserved_of[bot_id] -= 1
         return True
+
+
+def is_cleared(bot: Bot) -> bool:
+    """Whether a bot is gone, and its name is free."""
+    return isinstance(bot, Retired) and bot.cleared
+
+
+def _launched_again(commit: Recorded[BotEvent]) -> bool:
+    """Whether a bot that was cleared, and only counted, is alive again."""
+    return any(isinstance(fact, BotLaunched) and fact.generation > 1 for fact in commit.facts)
 
 
 def state_name(task: Waiting | Held | Blocked | Ended) -> str:

@@ -33,6 +33,7 @@ from services.orchestrator.hosts import Report, is_external
 from services.orchestrator.liveness import SILENT_AFTER_S
 from services.orchestrator.scene import Moment, Scene
 from services.orchestrator.steps import ClearBot, Decide, MakeQueue, StartProcess, Step, StopProcess, Tell
+from shared.contracts.naming import partition_of
 from shared.contracts.orchestrator.protocol import Drain, Heartbeat
 from shared.contracts.words import HEARTBEAT_INTERVAL, BotId
 
@@ -50,6 +51,9 @@ BEAT_MISSED_AFTER_S: Final = 1.5 * HEARTBEAT_INTERVAL.total_seconds()
 
 HUNG_AFTER_S: Final = 15.0
 """A process that runs but has said nothing for so long is beyond hope."""
+
+STRANGERS_AFTER_S: Final = 5.0
+"""So long after we began to listen, whoever is not on the board is not wanted: the board is never so late."""
 
 RESTART_GRACE_S: Final = 1.0
 """How long an unwanted process may take to go; what it held is lost already."""
@@ -80,7 +84,8 @@ def heard(board: Board, heartbeat: Heartbeat) -> list[Step]:
 
 def after_bot(scene: Scene, change: BotChange, moment: Moment) -> list[Step]:
     """What follows from a change of a bot, if it is ours."""
-    if scene.board.bots[change.bot_id].partition not in scene.board.owned:
+    entry = scene.board.bots.get(change.bot_id)
+    if entry is None or entry.partition not in scene.board.owned:
         return []
     drain: list[Step] = [Tell(change.bot_id, Drain())] if isinstance(change.after, Stopping) else []
     return [*drain, *_outstanding(scene, change.bot_id, moment)]
@@ -94,6 +99,19 @@ def outstanding_bots(scene: Scene, moment: Moment, bots: Iterable[BotId] | None 
         for bot_id in list(board.bots if bots is None else bots)
         if board.bots[bot_id].partition in board.owned
         for step in _outstanding(scene, bot_id, moment)
+    ]
+
+
+def strangers(scene: Scene, moment: Moment) -> list[Step]:
+    """What runs though no bot of ours has its name: all that was known of it is cleared."""
+    board = scene.board
+    if moment.mono - scene.liveness.since < STRANGERS_AFTER_S:
+        return []
+    return [
+        StopProcess(bot_id, generation, host, RESTART_GRACE_S)
+        for host, report in scene.hosts.reports.items()
+        for bot_id, generation in report.running.items()
+        if bot_id not in board.bots and partition_of(bot_id) in board.owned
     ]
 
 

@@ -19,6 +19,10 @@ class Queues:
         """This one is there."""
         self._made.add(bot_id)
 
+    def forget(self, bot_id: BotId) -> None:
+        """The bot is gone, and its queue with it."""
+        self._made.discard(bot_id)
+
     def missing(self, bots: Iterable[BotId]) -> list[BotId]:
         """Those of the bots whose queue may be gone. Making it again changes nothing."""
         return [bot_id for bot_id in bots if bot_id not in self._made]

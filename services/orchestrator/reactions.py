@@ -24,7 +24,7 @@ from services.orchestrator.decider.bot_state import (
     Up,
 )
 from services.orchestrator.decider.task_state import Blocked, Ended, Held, Task, Unknown, Waiting
-from services.orchestrator.hosting import after_bot, missing_queues, outstanding_bots
+from services.orchestrator.hosting import after_bot, missing_queues, outstanding_bots, strangers
 from services.orchestrator.hosts import is_external
 from services.orchestrator.liveness import Lease, Liveness
 from services.orchestrator.placement import Choice
@@ -95,6 +95,7 @@ def passed(scene: Scene, moment: Moment) -> list[Step]:
         steps.append(_decide(board.tasks[task_id], ExpireTask(task_id=task_id), 0))
     steps += missing_queues(scene)
     steps += outstanding_bots(scene, moment)
+    steps += strangers(scene, moment)
     return steps
 
 

@@ -100,6 +100,11 @@ class Orchestrator:
         else:
             self._answers.take_bot(commit)
             self._changed(self._scene.board.followed_bot(commit))
+            self._let_go(BotId(commit.aggregate_id))
+
+    def begun(self, reached: int, totals: Iterable[tuple[str, str, int]]) -> None:
+        """The board holds all that is alive at this sequence; of all others there are so many."""
+        self._scene.board.begin(reached, totals)
 
     # What bots and hosts tell.
 
@@ -201,6 +206,12 @@ class Orchestrator:
             self._look_at_ownership(self._owned(), moment)
             if self._scene.board.owned:
                 self.begin(reactions.todo(self._scene, moment))
+
+    def _let_go(self, bot_id: BotId) -> None:
+        """Forget a bot that has left the board: it is cleared."""
+        if bot_id not in self._scene.board.bots:
+            self._answers.forget_bot(bot_id)
+            self._scene.queues.forget(bot_id)
 
     def _may_take(self, change: Change) -> set[BotId]:
         """The bots that a change may let have something."""

@@ -1,4 +1,4 @@
-"""The lists that grow, all tasks and every bot's attempts, as rows and questions to them. Pure values."""
+"""The lists that grow, all tasks, all bots and their attempts, as rows and questions to them. Pure values."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -7,15 +7,23 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from services.orchestrator.facts import TaskEvent
-from services.orchestrator.projection import fold_task
-from shared.contracts.orchestrator.queries import GetBotHistory, HistoryEntry, ListTasks, TaskDoc
-from shared.contracts.words import BROKER_PAYLOAD_BYTES_MAX, Page, TaskId
+from services.orchestrator.facts import BotCleared
+from services.orchestrator.projection import fold_bot, fold_task
+from shared.contracts.orchestrator.facts import BotLaunched
+from shared.contracts.orchestrator.queries import (
+    BotDoc,
+    GetBotHistory,
+    HistoryEntry,
+    ListBots,
+    ListTasks,
+    TaskDoc,
+)
+from shared.contracts.words import BROKER_PAYLOAD_BYTES_MAX, BotId, Page, TaskId
 from shared.kernel.codec import encode
 from shared.kernel.errors import Rejected
 from shared.kernel.messages import Recorded
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Grows when the rows below change: another version is another file, built from the log."""
 
 LIMIT_MAX: Final = 200
@@ -36,11 +44,29 @@ SCHEMA: Final = (
     """CREATE TABLE IF NOT EXISTS attempts (
         bot TEXT NOT NULL, token INTEGER NOT NULL, entry BLOB NOT NULL, PRIMARY KEY (bot, token)
     ) WITHOUT ROWID""",
+    """CREATE TABLE IF NOT EXISTS bots (
+        name TEXT PRIMARY KEY, pool TEXT NOT NULL, cleared INTEGER NOT NULL, doc BLOB NOT NULL
+    ) WITHOUT ROWID""",
+    "CREATE INDEX IF NOT EXISTS bots_by_cleared ON bots (cleared, name)",
 )
+OPEN_STATES: Final = ("queued", "retrying", "assigned", "running", "blocked")
+ALIVE: Final = {
+    "task": f"SELECT id FROM tasks WHERE state IN {OPEN_STATES}",  # noqa: S608 - the states are ours
+    "bot": "SELECT name FROM bots WHERE cleared = 0",
+}
+"""What the board holds: by kind of aggregate, the query for the ids."""
+
+TOTALS: Final = (
+    f"SELECT 'task', state, COUNT(*) FROM tasks WHERE state NOT IN {OPEN_STATES} GROUP BY state "  # noqa: S608
+    "UNION ALL SELECT 'bot', 'cleared', COUNT(*) FROM bots WHERE cleared = 1"
+)
+"""What the board only counts: kind, state, how many."""
+
 _KEEP_TASK: Final = (
     "INSERT INTO tasks (sequence, id, state, type, priority, bot, doc) VALUES (?, ?, ?, ?, ?, ?, ?) "
     "ON CONFLICT (sequence) DO UPDATE SET state = excluded.state, bot = excluded.bot, doc = excluded.doc"
 )
+_KEEP_BOT: Final = "INSERT OR REPLACE INTO bots (name, pool, cleared, doc) VALUES (?, ?, ?, ?)"
 _KEEP_ATTEMPT: Final = (
     "INSERT INTO attempts (bot, token, entry) VALUES (?, ?, ?) "
     "ON CONFLICT (bot, token) DO UPDATE SET entry = excluded.entry"
@@ -52,6 +78,7 @@ Sql = tuple[str, list[tuple[Any, ...]]]
 
 _docs = msgspec.json.Decoder(TaskDoc)
 _entries = msgspec.json.Decoder(HistoryEntry)
+_bots = msgspec.json.Decoder(BotDoc)
 
 
 class Kept(NamedTuple):
@@ -59,6 +86,13 @@ class Kept(NamedTuple):
 
     sequence: int
     doc: TaskDoc | None
+
+
+class KeptBot(NamedTuple):
+    """A bot's row: its document, and whether it is retired and nothing of it is left."""
+
+    doc: BotDoc | None
+    cleared: bool
 
 
 class Rows:
@@ -71,11 +105,20 @@ class Rows:
         self._max = remembered_max
         self._open: OrderedDict[TaskId, Kept] = OrderedDict()
 
-    def __call__(self, batch: Sequence[Recorded[TaskEvent]], read: Read) -> list[Sql]:
+    def forget(self) -> None:
+        """What was returned last was not stored: only the file knows now."""
+        self._open.clear()
+
+    def __call__(self, batch: Sequence[Recorded[Any]], read: Read) -> list[Sql]:
         """The statements that take a batch in."""
         changed: dict[TaskId, Kept] = {}
         attempts: dict[tuple[str, int], TaskDoc] = {}
+        bots: dict[BotId, KeptBot] = {}
         for commit in batch:
+            if commit.aggregate == "bot":
+                bot_id = BotId(commit.aggregate_id)
+                bots[bot_id] = _bot_after(bots.get(bot_id) or _stored_bot(bot_id, read), commit)
+                continue
             task_id = TaskId(commit.aggregate_id)
             kept = changed.get(task_id) or self._open.get(task_id) or _stored(task_id, commit, read)
             doc = fold_task(kept.doc, commit)
@@ -90,7 +133,12 @@ class Rows:
             if doc is not None
         ]
         entries = [(bot, token, encode(_entry(doc, token))) for (bot, token), doc in attempts.items()]
-        return [(_KEEP_TASK, tasks), (_KEEP_ATTEMPT, entries)]
+        rows = [
+            (name, doc.spec.pool, cleared, encode(doc))
+            for name, (doc, cleared) in bots.items()
+            if doc is not None
+        ]
+        return [(_KEEP_TASK, tasks), (_KEEP_ATTEMPT, entries), (_KEEP_BOT, rows)]
 
     def _remember(self, changed: Mapping[TaskId, Kept]) -> None:
         for task_id, kept in changed.items():
@@ -103,9 +151,24 @@ class Rows:
             self._open.popitem(last=False)
 
 
-def _stored(task_id: TaskId, commit: Recorded[TaskEvent], read: Read) -> Kept:
+def _stored(task_id: TaskId, commit: Recorded[Any], read: Read) -> Kept:
     found = read("SELECT sequence, doc FROM tasks WHERE id = ?", (task_id,))
     return Kept(found[0][0], _docs.decode(found[0][1])) if found else Kept(commit.sequence, None)
+
+
+def _stored_bot(bot_id: BotId, read: Read) -> KeptBot:
+    found = read("SELECT doc, cleared FROM bots WHERE name = ?", (bot_id,))
+    return KeptBot(_bots.decode(found[0][0]), bool(found[0][1])) if found else KeptBot(None, cleared=False)
+
+
+def _bot_after(kept: KeptBot, commit: Recorded[Any]) -> KeptBot:
+    doc, cleared = kept
+    if doc is not None and commit.sequence <= doc.version:
+        return kept
+    for fact in commit.facts:
+        if isinstance(fact, BotLaunched | BotCleared):
+            cleared = isinstance(fact, BotCleared)
+    return KeptBot(fold_bot(doc, commit), cleared)
 
 
 def _entry(doc: TaskDoc, token: int) -> HistoryEntry:
@@ -133,6 +196,24 @@ def select_history(query: GetBotHistory) -> tuple[str, tuple[Any, ...]]:
     """The newest attempts of a bot, one more than asked for."""
     sql = "SELECT token, entry FROM attempts WHERE bot = ? AND token < ? ORDER BY token DESC LIMIT ?"
     return sql, (query.bot_id, _before(query.cursor), _limit(query.limit) + 1)
+
+
+def select_bot(bot_id: BotId) -> tuple[str, tuple[Any, ...]]:
+    """One bot that memory does not hold."""
+    return "SELECT doc FROM bots WHERE name = ? AND cleared = 1", (bot_id,)
+
+
+def select_cleared(query: ListBots) -> tuple[str, tuple[Any, ...]]:
+    """The first of those bots that memory does not hold, one more than asked for."""
+    given = () if query.pool is None else (query.pool,)
+    conditions = " AND ".join(["cleared = 1", "name > ?", *("pool = ?" for _ in given)])
+    sql = f"SELECT doc FROM bots WHERE {conditions} ORDER BY name LIMIT ?"  # noqa: S608 - columns are ours
+    return sql, (query.cursor or "", *given, query.limit + 1)
+
+
+def bots_of(found: Sequence[tuple[Any, ...]]) -> list[BotDoc]:
+    """The documents that select_bot or select_cleared found."""
+    return [_bots.decode(row[0]) for row in found]
 
 
 def tasks_page(found: Sequence[tuple[int, bytes]], limit: int) -> Page[TaskDoc]:

@@ -18,6 +18,7 @@ from shared.runtime.commands import Send
 from shared.runtime.connection import Connection
 from shared.runtime.handler import Effects, Handler
 from shared.runtime.intake import Route
+from shared.runtime.living import Live
 from shared.runtime.projection import Follower, MemoryView, View
 from shared.runtime.publish import Publisher
 from shared.runtime.queries import Answer, Ask
@@ -99,19 +100,44 @@ class Runtime:
         )
 
     def follow(
-        self, name: str, codecs: dict[str, Codec[Any]], apply: Callable[[Recorded[Any]], None]
+        self,
+        name: str,
+        codecs: dict[str, Codec[Any]],
+        apply: Callable[[Recorded[Any]], None],
+        *,
+        live: Live | None = None,
     ) -> MemoryView[Any]:
-        """A fold in memory over some aggregates; facts of other owners that it does not hear are skipped."""
+        """A fold in memory over some aggregates; facts of other owners that it does not hear are skipped.
+
+        At each start it is built from the whole log, or with `live` from what a table says is alive.
+        """
         self._hear(codecs)
-        return MemoryView(name, codecs, apply)
+        return MemoryView(name, codecs, apply, live)
 
     def table(
-        self, name: str, *, version: int, schema: Sequence[str], codecs: dict[str, Codec[Any]], rows: Rows
+        self,
+        name: str,
+        *,
+        version: int,
+        schema: Sequence[str],
+        codecs: dict[str, Codec[Any]],
+        rows: Rows,
+        forget: Callable[[], None] = lambda: None,
     ) -> Table:
-        """A SQLite view over some aggregates, in a file of this instance."""
+        """A SQLite view over some aggregates, in a file of this instance.
+
+        `forget` is called when what `rows` returned was not stored: what it remembered is void.
+        """
         self._hear(codecs)
         folder: Path = self.settings.data / "views" / self.settings.instance
-        return Table(folder / f"{name}.sqlite", version=version, schema=schema, aggregates=codecs, rows=rows)
+        return Table(
+            folder / f"{name}.sqlite",
+            version=version,
+            schema=schema,
+            aggregates=codecs,
+            rows=rows,
+            forget=forget,
+        )
 
     def answer(self, query: type[Query[A]], answer: Callable[[Any], Awaitable[A]]) -> Answer:
         """Who answers a kind of question."""

@@ -191,7 +191,7 @@ class Process:
         for table in assembly.tables:
             await table.open(identity, last)
             runtime.spawn(table.run())
-        for view in (*assembly.views, *assembly.tables):
+        for view in (*assembly.tables, *assembly.views):  # who leaves memory is in its table already
             follower.add(view)
         runtime.follower = follower
         runtime.spawn(self._feed(follower))

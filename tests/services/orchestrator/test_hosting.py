@@ -182,7 +182,6 @@ def test_what_runs_though_it_is_not_wanted_is_stopped() -> None:
     for past in [
         (stop_requested(), BotStopped(bot_id=ALPHA, generation=1)),
         (died(restart_at=None),),
-        (retired(), BotCleared(bot_id=ALPHA, generation=1)),
     ]:
         stage = Stage()
         stage.up("alpha")
@@ -192,6 +191,19 @@ def test_what_runs_though_it_is_not_wanted_is_stopped() -> None:
         assert outstanding(stage) == []
         stage.report(alpha=1)
         assert kinds(stage) == [StopProcess]
+
+
+def test_what_runs_though_its_bot_is_cleared_is_stopped_by_who_has_listened_long_enough() -> None:
+    stage = Stage()
+    stage.up("alpha")
+    stage.tell(retired())
+    stage.tell(BotCleared(bot_id=ALPHA, generation=1))
+    stage.report(alpha=1)
+    assert hosting.strangers(stage.scene, stage.moment) == []
+    stage.later(hosting.STRANGERS_AFTER_S)
+    assert hosting.strangers(stage.scene, stage.moment) == [StopProcess(ALPHA, 1, "local", 1.0)]
+    stage.board.own_partitions(frozenset())
+    assert hosting.strangers(stage.scene, stage.moment) == []
 
 
 def test_a_retired_bot_is_cleared_until_that_is_done() -> None:

@@ -16,7 +16,7 @@ from services.orchestrator.performing import Performer
 from services.orchestrator.placement import Placement
 from services.orchestrator.scene import Moment, Scene
 from services.orchestrator.service import Orchestrator
-from services.orchestrator.tables import SCHEMA, VERSION, Rows
+from services.orchestrator.tables import ALIVE, SCHEMA, TOTALS, VERSION, Rows
 from shared.contracts.config import Config
 from shared.contracts.orchestrator.commands import BotCommand, LaunchBot, TaskCommand
 from shared.contracts.orchestrator.facts import BotSpec, FileRef
@@ -41,6 +41,7 @@ from shared.kernel.messages import Cause, Outcome
 from shared.runtime import clock
 from shared.runtime.handler import Effects, Handler
 from shared.runtime.ids import new_id
+from shared.runtime.living import Live
 from shared.runtime.memory import MemoryStore
 from shared.runtime.projection import Follower, MemoryView
 from shared.runtime.views import Statement, Table
@@ -137,8 +138,9 @@ class Workshop:
             folder / f"tasks-{instance}.sqlite",
             version=VERSION,
             schema=SCHEMA,
-            aggregates=("task",),
+            aggregates=("task", "bot"),
             rows=lambda batch, read: [Statement(sql, values) for sql, values in changes(batch, read)],
+            forget=changes.forget,
         )
         self.follower = Follower(
             "orchestrator", store, {"task": TASK_CODEC, "bot": BOT_CODEC}, ("task", "bot")
@@ -176,8 +178,9 @@ class Workshop:
             effects=Effects(committed=self.orchestrator.committed_bot),
         )
         self.performer = Performer(self.tasks, self.bots, self.street, self.scene, self.monotonic)
-        self.follower.add(MemoryView("board", ("task", "bot"), self.orchestrator.followed))
         self.follower.add(self.table)
+        live = Live(self.table, ALIVE, TOTALS, self.orchestrator.begun)
+        self.follower.add(MemoryView("board", ("task", "bot"), self.orchestrator.followed, live))
         self.beating: dict[BotId, set[int]] = {}
 
     def monotonic(self) -> float:

@@ -120,8 +120,8 @@ async def test_a_batch_that_fails_half_way_leaves_no_trace_and_is_written_later(
             at=NOON,
             cause=CAUSE,
         )
-        await view.take([taken], 1)
-        view._writer.execute("PRAGMA busy_timeout = 0")  # type: ignore[union-attr]
+        view.take([taken], 1)
+        view._file._writer.execute("PRAGMA busy_timeout = 0")  # type: ignore[union-attr]
         with pytest.raises(sqlite3.OperationalError):
             await view.write()
     other.close()
