@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
@@ -64,7 +65,7 @@ class Sender:
         self._publisher = publisher
         self._inbox = connection.inbox()
         self._waves: dict[str, Waves] = {}
-        self._waiting: dict[str, asyncio.Future[Outcome]] = {}
+        self._waiting: dict[str, _Expected] = {}
 
     async def start(self) -> None:
         """Listen for outcomes."""
@@ -87,7 +88,7 @@ class Sender:
                 await self._store(command, message_id, actor, chain)
                 return await _within(answered, wait_s)
         finally:
-            self._waiting.pop(message_id, None)
+            self._let_go(message_id)
 
     async def many(
         self, sendings: Sequence[Sending], *, wait_s: float = 2.0
@@ -111,12 +112,21 @@ class Sender:
             ]
         finally:
             for message_id in ids:
-                self._waiting.pop(message_id, None)
+                self._let_go(message_id)
 
     def _expect(self, message_id: str) -> asyncio.Future[Outcome]:
-        answered: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._waiting[message_id] = answered
-        return answered
+        """Who sends the same command at the same time waits for the same outcome: only one is told."""
+        expected = self._waiting.get(message_id)
+        if expected is None:
+            expected = self._waiting[message_id] = _Expected(asyncio.get_running_loop().create_future())
+        expected.callers += 1
+        return expected.answered
+
+    def _let_go(self, message_id: str) -> None:
+        expected = self._waiting[message_id]
+        expected.callers -= 1
+        if expected.callers == 0:
+            del self._waiting[message_id]
 
     async def _store(self, command: Command, message_id: str, actor: str, chain: str | None) -> None:
         envelope = Envelope(
@@ -140,9 +150,17 @@ class Sender:
         return None
 
     async def _on_outcome(self, message: Msg) -> None:
-        answered = self._waiting.get(message.subject.rpartition(".")[2])
-        if answered is not None and not answered.done():
-            answered.set_result(OUTCOME.decode(message.data))
+        expected = self._waiting.get(message.subject.rpartition(".")[2])
+        if expected is not None and not expected.answered.done():
+            expected.answered.set_result(OUTCOME.decode(message.data))
+
+
+@dataclass(slots=True)
+class _Expected:
+    """An outcome that is waited for, and by how many."""
+
+    answered: asyncio.Future[Outcome]
+    callers: int = 0
 
 
 async def _within(answered: asyncio.Future[Outcome], wait_s: float) -> Outcome | None:
