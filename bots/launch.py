@@ -8,7 +8,7 @@ from typing import Final
 
 from bots import identity
 from bots.engines import choice
-from bots.sandbox import SandboxReport
+from bots.sandbox import READ_VARIABLE, SandboxReport
 from shared.contracts.naming import bot_sender
 from shared.contracts.orchestrator.facts import BotSpec
 from shared.contracts.orchestrator.protocol import StartOrder
@@ -65,6 +65,7 @@ def environment(ground: Ground, order: StartOrder, creds: Path) -> dict[str, str
         "HIVE_DATA": str(settings.data),
         "HIVE_HOST_ID": settings.host_id,
         "HIVE_SHELL_ALLOW": ",".join(settings.shell_allow),
+        READ_VARIABLE: os.pathsep.join(str(folder) for folder in settings.sandbox_read),
         "HIVE_LOG_LEVEL": settings.log_level,
         identity.BOT: order.bot_id,
         identity.GENERATION: str(order.generation),

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import os
 import resource
+import shutil
 import signal
 import sys
 import time
@@ -18,13 +19,13 @@ from nats.aio.msg import Msg  # noqa: TID251
 from bots import identity as identities
 from bots.engines import Engine
 from bots.engines.choice import choose, program_environment
-from bots.engines.program import Programs
+from bots.engines.program import Programs, Room
 from bots.heart import Heart
 from bots.identity import Identity
 from bots.lease import Seen
 from bots.reports import Reports
 from bots.run import Bench, Run, Why
-from bots.sandbox import SandboxReport, sandbox_report
+from bots.sandbox import SandboxReport, readable, sandbox_report
 from shared.contracts.naming import DISPATCH, bot_consumer, control_subject, live_subject
 from shared.contracts.orchestrator.protocol import (
     Assignment,
@@ -256,8 +257,15 @@ def build_engine(identity: Identity) -> Engine:
     else:
         report = SandboxReport(mechanism, ()) if mechanism is not None else sandbox_report()
     environment = program_environment(identity.spec, identity.environment)
-    programs = Programs(environment, identity.hidden, report)
-    return choose(identity.spec, programs, identity.settings.shell_allow)
+    room = Room(
+        sandbox=report,
+        hidden=tuple(folder.resolve() for folder in identity.hidden),
+        readable=readable(environment, identity.settings.sandbox_read),
+        tmp=identity.settings.data.resolve() / "tmp" / identity.bot_id,
+        memory_mb=identity.spec.memory_mb,
+    )
+    shutil.rmtree(room.tmp, ignore_errors=True)  # of a process before us that was killed
+    return choose(identity.spec, Programs(environment, room), identity.settings.shell_allow)
 
 
 async def run(identity: Identity, engine: Engine) -> bool:

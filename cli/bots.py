@@ -17,7 +17,7 @@ from cli.listing import fetch
 from cli.main import Nouns
 from cli.problem import from_problem
 from cli.session import Session, talking
-from shared.contracts.orchestrator.facts import BotSpec
+from shared.contracts.orchestrator.facts import MEMORY_MB_MAX, MEMORY_MB_MIN, BotSpec
 from shared.contracts.orchestrator.queries import BotDoc, HistoryEntry
 from shared.contracts.words import SLOTS_DEFAULT, SLOTS_MAX, TaskType
 
@@ -116,6 +116,13 @@ class _Types(click.ParamType[tuple[TaskType, ...]]):
 @click.option(
     "--argv", multiple=True, metavar="WORD", help="Of the engine command: its words, one after another."
 )
+@click.option(
+    "memory_mb",
+    "--memory",
+    type=click.IntRange(MEMORY_MB_MIN, MEMORY_MB_MAX),
+    metavar="MB",
+    help="What each process of its programs may have; default: 16 GiB.",
+)
 @click.option("--host", default="local", show_default=True, help="The machine it runs on.")
 def launch(
     session: Session,
@@ -130,6 +137,7 @@ def launch(
     env: tuple[str, ...],
     allow: tuple[str, ...],
     argv: tuple[str, ...],
+    memory_mb: int | None,
     host: str,
 ) -> None:
     """Launch a bot, or many alike, and wait until they are up.
@@ -146,6 +154,7 @@ def launch(
         argv=argv,
         allow=allow,
         host=host,
+        memory_mb=memory_mb,
     )
     with session.client() as client:
         answer = _launched(client, name, spec, count, quiet=session.as_json)

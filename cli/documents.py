@@ -112,6 +112,7 @@ def bot_fields(bot: BotDoc) -> list[tuple[str, object]]:
         ("env", spec.env),
         ("allow", spec.allow),
         ("argv", spec.argv),
+        ("memory limit", f"{spec.memory_mb} MB a process" if spec.memory_mb else None),
         ("host", bot.host or spec.host),
         ("pid", bot.pid),
         ("uptime", screen.duration(bot.uptime_s)),

@@ -14,7 +14,7 @@ INSTANCE: Final = "embedded"
 COLOUR: Final = "blue"
 PASSED_ON: Final = (
     *("PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR"),
-    *("HIVE_LOG_LEVEL", "HIVE_SHELL_ALLOW", "HIVE_SANDBOX"),
+    *("HIVE_LOG_LEVEL", "HIVE_SHELL_ALLOW", "HIVE_SANDBOX", "HIVE_SANDBOX_READ"),
     *("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_HEADERS"),
 )
 """What services get from the environment of `hive up`; the bot host gets the allowed names, too."""

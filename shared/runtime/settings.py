@@ -39,6 +39,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     host_id: str = "local"
     shell_allow: tuple[str, ...] = SHELL_ALLOW
     env_allow: tuple[str, ...] = ()
+    sandbox_read: tuple[Path, ...] = ()
     otlp_endpoint: str | None = None
     log_level: str = "INFO"
     replicas: int = 1
@@ -108,6 +109,7 @@ _READERS: dict[str, tuple[str, Callable[[str], object]]] = {
     "host_id": ("HIVE_HOST_ID", _token),
     "shell_allow": ("HIVE_SHELL_ALLOW", _names),
     "env_allow": ("HIVE_ENV_ALLOW", _names),
+    "sandbox_read": ("HIVE_SANDBOX_READ", _paths),
     "otlp_endpoint": ("OTEL_EXPORTER_OTLP_ENDPOINT", str),
     "log_level": ("HIVE_LOG_LEVEL", _level),
     "replicas": ("HIVE_REPLICAS", _replicas),

@@ -4,25 +4,28 @@ import asyncio
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
-from bots import jail
+from bots import jail, sandbox
 from bots.engines import Engine, Work
 from bots.engines.command import Command
 from bots.engines.echo import Echo
-from bots.engines.program import Programs
+from bots.engines.program import Programs, Room
 from bots.engines.shell import Shell
 from bots.output import Written
-from bots.sandbox import SandboxReport, probe, sandbox_report
+from bots.sandbox import SandboxReport, probe, readable, sandbox_report
 from shared.contracts.orchestrator.commands import Done, Undone
 from shared.contracts.orchestrator.protocol import Assignment
 from shared.contracts.words import OUTPUT_BYTES_MAX, TaskId, TaskType
 from shared.kernel.codec import encode
 from shared.runtime.clock import monotonic
+from shared.runtime.settings import SHELL_ALLOW
 
 ENVIRONMENT = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8"}
 ALLOW = ("git", "ls", "cat", "echo", "pwd", "sh", "python3")
@@ -32,13 +35,16 @@ Job = tuple[Engine, Work]
 class Stage:
     """A folder with a workspace, a hidden data directory, and engines to run."""
 
-    def __init__(self, folder: Path, mechanism: str = jail.OFF) -> None:
+    def __init__(self, folder: Path, mechanism: str = jail.OFF, memory_mb: int | None = None) -> None:
         self.data = folder / "data"
         self.workspace = self.data / "workspaces" / "alpha"
         self.workspace.mkdir(parents=True)
         self.secret = self.data / "secret"
         self.secret.write_text("a secret of the hive")
-        self.programs = Programs(ENVIRONMENT, [self.data], SandboxReport(mechanism, ()))
+        self.room = Room(
+            SandboxReport(mechanism, ()), (self.data,), readable(ENVIRONMENT), self.data / "tmp", memory_mb
+        )
+        self.programs = Programs(ENVIRONMENT, self.room)
         self.shell = Shell(ALLOW, self.programs)
         self.heard: list[tuple[str, str]] = []
         self.out = Written(lambda text, channel: self.heard.append((channel, text)))
@@ -153,7 +159,10 @@ async def test_more_than_the_limit_is_cut_and_said(stage: Stage, kind: str) -> N
 
 @engines
 async def test_failure_carries_its_code_and_the_output(stage: Stage, kind: str) -> None:
-    echo = {"chunks": ["partly"], "fail": {"code": "exit_nonzero", "detail": "exited with 3: partly"}}
+    echo: dict[str, object] = {
+        "chunks": ["partly"],
+        "fail": {"code": "exit_nonzero", "detail": "exited with 3: partly"},
+    }
     engine, work = stage.scripted(kind, "printf partly; exit 3", echo)
 
     end = await engine.run(work, stage.out)
@@ -245,7 +254,7 @@ async def test_a_program_gets_only_the_environment_it_may_have(
 
     assert isinstance(end, Done)
     variables = dict(pair.split("=", 1) for pair in end.output.text.strip("\0").split("\0"))
-    assert variables.keys() == {"PATH", "LANG", "HOME", "PWD"}
+    assert variables.keys() == {"PATH", "LANG", "HOME", "PWD", "TMPDIR"}
     assert variables["HOME"] == str(stage.workspace)
 
 
@@ -397,7 +406,7 @@ async def test_more_folders_than_one_can_be_hidden(tmp_path: Path, mechanism: st
     keys = tmp_path / "keys"
     keys.mkdir()
     (keys / "key").write_text("a key of the hive")
-    stage.programs._hidden = (stage.data, keys)
+    stage.shell = Shell(ALLOW, Programs(ENVIRONMENT, replace(stage.room, hidden=(stage.data, keys))))
 
     await stage.shell.run(stage.work(f"sh -c 'cat {stage.secret} {keys}/key; ls; echo done'"), stage.out)
 
@@ -410,19 +419,27 @@ def alike(mark: str) -> list[psutil.Process]:
     return [one for one in psutil.process_iter(["cmdline"]) if mark in (one.info["cmdline"] or [])]
 
 
-@works(jail.NAMESPACE)
-async def test_nobody_flees_from_a_program_that_has_ended(tmp_path: Path) -> None:
-    stage, mark = Stage(tmp_path, jail.NAMESPACE), f"600.{os.getpid()}1"
+every_box = pytest.mark.parametrize(
+    "mechanism", [*(pytest.param(one, marks=works(one)) for one in (jail.NAMESPACE, jail.LANDLOCK)), jail.OFF]
+)
 
-    end = await stage.shell.run(stage.work(f"sh -c 'setsid -f sleep {mark}; echo done'"), stage.out)
+
+@every_box
+async def test_nobody_flees_from_a_program_that_has_ended(tmp_path: Path, mechanism: str) -> None:
+    stage, mark = Stage(tmp_path, mechanism), f"600.{os.getpid()}1"
+    script = f'setsid -f sleep {mark}; setsid -f sh -c "setsid -f sleep {mark}; exec sleep {mark}"; echo done'
+
+    end = await stage.shell.run(stage.work(f"sh -c '{script}'"), stage.out)
 
     assert isinstance(end, Done), end
     assert alike(mark) == []
 
 
-@works(jail.NAMESPACE)
-async def test_nobody_flees_from_a_program_that_is_stopped_and_it_may_say_goodbye(tmp_path: Path) -> None:
-    stage, mark = Stage(tmp_path, jail.NAMESPACE), f"600.{os.getpid()}2"
+@every_box
+async def test_nobody_flees_from_a_program_that_is_stopped_and_it_may_say_goodbye(
+    tmp_path: Path, mechanism: str
+) -> None:
+    stage, mark = Stage(tmp_path, mechanism), f"600.{os.getpid()}2"
     script = f'setsid -f sleep {mark}; trap "echo bye" TERM; echo up; while :; do sleep 0.02; done'
     running = asyncio.ensure_future(stage.shell.run(stage.work(f"sh -c '{script}'"), stage.out))
     await until(lambda: ("out", "up\n") in [(channel, text) for channel, text in stage.heard])
@@ -432,16 +449,18 @@ async def test_nobody_flees_from_a_program_that_is_stopped_and_it_may_say_goodby
     with pytest.raises(asyncio.CancelledError):
         await running
 
-    await until(lambda: alike(mark) == [])
+    assert alike(mark) == []
     assert "bye" in "".join(text for _, text in stage.heard)
 
 
-@works(jail.NAMESPACE)
-async def test_a_program_in_a_namespace_dies_with_its_bot(tmp_path: Path) -> None:
+@every_box
+async def test_a_program_dies_with_its_bot_and_so_does_all_that_it_started(
+    tmp_path: Path, mechanism: str
+) -> None:
     mark = f"600.{os.getpid()}3"
     script = (
         "import asyncio, sys; from pathlib import Path; from tests.bots.test_engines import Stage\n"
-        "stage = Stage(Path(sys.argv[1]), 'namespace')\n"
+        f"stage = Stage(Path(sys.argv[1]), '{mechanism}')\n"
         f"work = stage.work(\"sh -c 'setsid -f sleep {mark}; exec sleep 600'\")\n"
         "asyncio.run(stage.shell.run(work, stage.out))"
     )
@@ -452,6 +471,202 @@ async def test_a_program_in_a_namespace_dies_with_its_bot(tmp_path: Path) -> Non
     await bot.wait()
 
     await until(lambda: alike(mark) == [])
+
+
+@mechanisms
+async def test_a_program_sees_no_other_hive_and_nothing_else_of_this_machine(
+    tmp_path: Path, mechanism: str
+) -> None:
+    stage = Stage(tmp_path, mechanism)
+    neighbour = tmp_path / "another hive" / "keys"
+    neighbour.mkdir(parents=True)
+    (neighbour / "key").write_text("a key of another hive")
+    script = (
+        f'cat "{neighbour}/key" /etc/shadow /root/.profile; ls /home /root /var /srv "{tmp_path}"; cd ..; ls'
+    )
+
+    await stage.shell.run(stage.work(f"sh -c '{script}'"), stage.out)
+
+    said = "".join(text for channel, text in stage.heard if channel == "out")
+    assert "another" not in said
+    assert "daemon:" not in said  # of /etc/shadow
+    assert "secret" not in said
+
+
+@mechanisms
+@pytest.mark.parametrize("folder", ["/usr", "/etc", "/", "/dev"])
+async def test_a_program_cannot_write_to_the_machine(tmp_path: Path, mechanism: str, folder: str) -> None:
+    stage = Stage(tmp_path, mechanism)
+    mark = f"{folder}/hive-test-{os.getpid()}"
+
+    end = await stage.shell.run(stage.work(f"sh -c 'echo no > {mark}'"), stage.out)
+
+    assert isinstance(end, Undone)
+    assert not Path(mark).exists()
+
+
+@mechanisms
+async def test_each_run_has_a_temporary_folder_of_its_own_that_is_gone_afterwards(
+    tmp_path: Path, mechanism: str
+) -> None:
+    stage = Stage(tmp_path, mechanism)
+    mine = "$TMPDIR/mine"
+    script = f"cat {mine}; mktemp > /dev/null && mkdir -m 0 $TMPDIR/shut && echo mine > {mine} && echo made"
+
+    first = await stage.shell.run(stage.work(f"sh -c '{script}'"), stage.out)
+    second = await stage.shell.run(stage.work(f"sh -c '{script}'"), Written(lambda *_: None))
+
+    assert isinstance(first, Done), first
+    assert isinstance(second, Done), second
+    assert [first.output.text.splitlines()[-1], second.output.text.splitlines()[-1]] == ["made", "made"]
+    assert "mine" not in second.output.text.replace("/mine", "")
+    assert list(stage.room.tmp.iterdir()) == []
+
+
+@mechanisms
+async def test_what_the_operator_shows_can_be_read_and_not_written(tmp_path: Path, mechanism: str) -> None:
+    stage = Stage(tmp_path, mechanism)
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "tool").write_text("a tool\n")
+    shown = replace(stage.room, readable=readable(ENVIRONMENT, (tools,)))
+    shell = Shell(ALLOW, Programs(ENVIRONMENT, shown))
+
+    await shell.run(stage.work(f"sh -c 'cat {tools}/tool; echo changed > {tools}/tool'"), stage.out)
+
+    assert ("out", "a tool\n") in stage.heard
+    assert (tools / "tool").read_text() == "a tool\n"
+
+
+@mechanisms
+async def test_a_program_that_cannot_be_seen_is_refused_with_the_setting_that_shows_it(
+    tmp_path: Path, mechanism: str
+) -> None:
+    stage = Stage(tmp_path, mechanism)
+    tool = tmp_path / "tools" / "tool"
+    tool.parent.mkdir()
+    tool.write_text("#!/bin/sh\necho ran\n")
+    tool.chmod(0o755)
+
+    end = await Command((str(tool),), stage.programs).run(stage.work("x"), stage.out)
+
+    assert isinstance(end, Undone)
+    assert end.error.code == "program_not_started"
+    assert "HIVE_SANDBOX_READ" in end.error.detail
+
+
+@mechanisms
+async def test_the_usual_tools_work_in_the_box(tmp_path: Path, mechanism: str) -> None:
+    stage = Stage(tmp_path, mechanism)
+    script = (
+        "import json, multiprocessing, os, socket, ssl, subprocess, tempfile, uuid\n"
+        "tempfile.NamedTemporaryFile().write(b'x'); print(len(os.urandom(3)), file=open('/dev/null', 'w'))\n"
+        "print(subprocess.run(['git', '--version'], capture_output=True, text=True, check=True).stdout[:3])"
+    )
+    (stage.workspace / "try.py").write_text(script)
+
+    end = await stage.shell.run(stage.work("python3 try.py"), stage.out)
+
+    assert isinstance(end, Done), end
+    assert end.output.text == "git\n"
+
+
+GREEDY = "python3 -c 'x = bytearray({mb} * 1024 * 1024); print(len(x))'"
+
+
+@every_box
+async def test_a_program_over_its_memory_limit_fails_and_names_the_setting(
+    tmp_path: Path, mechanism: str
+) -> None:
+    stage = Stage(tmp_path, mechanism, memory_mb=256)
+
+    end = await stage.shell.run(stage.work(GREEDY.format(mb=512)), stage.out)
+    modest = await stage.shell.run(stage.work(GREEDY.format(mb=16)), Written(lambda *_: None))
+
+    assert isinstance(end, Undone)
+    assert end.error.code == "memory_exceeded"
+    assert "256 MB" in end.error.detail
+    assert "memory_mb" in end.error.detail
+    assert "--memory" in end.error.detail
+    assert not end.retryable
+    assert isinstance(modest, Done), modest
+
+
+async def test_without_a_limit_running_out_of_memory_is_a_failure_like_any_other(stage: Stage) -> None:
+    end = await stage.shell.run(stage.work(GREEDY.format(mb=10**6)), stage.out)
+
+    assert isinstance(end, Undone)
+    assert end.error.code == "exit_nonzero"
+
+
+# The list of programs is a convenience, and git shows why: it starts any other. The box is what holds.
+ESCAPES = [
+    "git -c core.pager='cat {secret}; true' -p log",
+    "git -c alias.out='!cat {secret}' out",
+    "git -c core.fsmonitor='cat {secret} >&2; true' status",
+    "git -c core.hooksPath=hooks commit --allow-empty -m x",
+    "git -c core.editor='cat {secret} >&2; true' commit --allow-empty",
+    "git --exec-path=hooks out",
+    "git -c core.sshCommand='cat {secret} >&2; true' ls-remote ssh://x/y",
+    "git -c diff.external='cat {secret}' diff --no-index --ext-diff pre-commit try",
+    "git config --global alias.out '!cat {secret}'",
+    "git clone {data} stolen",
+    "git -C {data} status",
+    "git --git-dir={data}/.git log",
+    "python3 -c 'print(open(\"{secret}\").read())'",
+    "make --eval='x:; cat {secret}' x",
+]
+
+
+@mechanisms
+@pytest.mark.parametrize("content", ESCAPES)
+async def test_programs_of_the_list_that_start_others_do_not_leave_the_box(
+    tmp_path: Path, mechanism: str, content: str
+) -> None:
+    stage = Stage(tmp_path, mechanism)
+    git = (("init", "-q"), ("config", "user.name", "x"), ("config", "user.email", "x@example.org"))
+    for place in (stage.workspace, stage.data):
+        for words in git:
+            subprocess.run(["git", *words], cwd=place, check=True)  # noqa: ASYNC221  nobody waits
+    hooks = stage.workspace / "hooks"
+    hooks.mkdir()
+    for name in ("pre-commit", "git-out"):
+        (hooks / name).write_text(f"#!/bin/sh\ncat {stage.secret} >&2\necho ran >&2\n")
+        (hooks / name).chmod(0o755)
+    shell = Shell(SHELL_ALLOW, stage.programs)
+
+    await shell.run(stage.work(content.format(secret=stage.secret, data=stage.data)), stage.out)
+    if "--global" in content:
+        await shell.run(stage.work("git out"), stage.out)
+
+    assert "a secret of the hive" not in stage.out.output().text
+    assert stage.secret.read_text() == "a secret of the hive"
+
+
+async def test_without_a_box_git_does_start_any_program(stage: Stage) -> None:
+    """What the tests above hold against: were the box not there, they would fail."""
+    shell = Shell(SHELL_ALLOW, stage.programs)
+
+    await shell.run(stage.work(f"git -c alias.out='!cat {stage.secret}' out"), stage.out)
+
+    assert "a secret of the hive" in stage.out.output().text
+
+
+def test_the_report_says_what_was_measured_and_what_the_list_of_programs_is_worth() -> None:
+    report = sandbox_report()
+
+    assert report.mechanism == "none" or "measured: a program saw its workspace" in report.sentence
+    assert report.mechanism == "none" or "git and python3 of it can start any other" in report.sentence
+
+
+@mechanisms
+def test_a_probe_notices_a_box_that_shows_too_much(mechanism: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "SYSTEM", (*sandbox.SYSTEM, tempfile.gettempdir()))
+
+    found = probe(mechanism)
+
+    assert not found.hides
+    assert "a folder beside the hive's could be read" in found.detail
 
 
 @works(jail.NAMESPACE)
@@ -486,9 +701,9 @@ async def test_without_a_box_that_works_nothing_is_run(tmp_path: Path) -> None:
 
 async def test_a_box_that_fails_at_the_last_moment_runs_nothing(tmp_path: Path) -> None:
     stage = Stage(tmp_path, jail.NAMESPACE)
-    stage.programs._hidden = (tmp_path / "not-there",)
+    work = stage.work("pwd")
 
-    end = await stage.shell.run(stage.work("pwd"), stage.out)
+    end = await stage.shell.run(replace(work, workspace=tmp_path / "not-there"), stage.out)
 
     assert isinstance(end, Undone)
     assert end.error.code == "program_not_started"

@@ -19,7 +19,7 @@ from bots.sandbox import SandboxReport
 from bots.users import Users
 from shared.contracts.orchestrator.commands import Done, Stopped
 from shared.contracts.orchestrator.facts import BotSpec
-from shared.contracts.orchestrator.protocol import RetireOrder, StartOrder, StopOrder
+from shared.contracts.orchestrator.protocol import HostAnswer, RetireOrder, StartOrder, StopOrder
 from shared.contracts.words import BotId
 from shared.runtime.clock import monotonic
 from shared.runtime.connection import connect
@@ -47,7 +47,7 @@ class Stage:
         self.revoked: list[str] = []
         self.serving: asyncio.Future[bool]
 
-    async def start(self, bot_id: BotId = ALPHA, spec: BotSpec = ECHO, generation: int = 1):
+    async def start(self, bot_id: BotId = ALPHA, spec: BotSpec = ECHO, generation: int = 1) -> HostAnswer:
         return await self.overseer.order(StartOrder(bot_id=bot_id, generation=generation, spec=spec))
 
     def log(self, bot_id: str = "alpha") -> str:
@@ -288,7 +288,7 @@ async def test_a_shell_bot_works_in_its_workspace_with_what_it_may_know(stage: S
     variables = dict(line.split("=", 1) for line in end.output.text.strip().splitlines())
     assert variables["ALLOWED"] == "handed on"
     assert variables["HOME"] == str(workspace)
-    assert variables.keys() <= {"ALLOWED", "HOME", "PWD", "PATH", "LANG"}
+    assert variables.keys() <= {"ALLOWED", "HOME", "PWD", "PATH", "LANG", "TMPDIR"}
 
 
 async def test_a_shell_bot_cannot_read_credentials_not_even_its_own(stage: Stage) -> None:

@@ -43,6 +43,7 @@ def test_a_bot_is_launched_as_it_was_typed(run: Run, hive: FakeHive, tmp_path: P
             "code,testing",
         ),
         *("--slots", "2", "--pool", "p", "--env", "A", "--env", "B", "--allow", "make", "--host", "h"),
+        *("--memory", "512"),
     )
 
     assert result.exit_code == 0, result.output
@@ -57,6 +58,7 @@ def test_a_bot_is_launched_as_it_was_typed(run: Run, hive: FakeHive, tmp_path: P
         "env": ["A", "B"],
         "allow": ["make"],
         "host": "h",
+        "memory_mb": 512,
     }
     assert {name: hive.body()[name] for name in typed} == typed
     assert float(hive.last.url.params["wait"]) > 0

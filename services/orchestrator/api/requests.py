@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from shared.contracts.orchestrator.facts import BotSpec, RestartPolicy, RetryPolicy
+from shared.contracts.orchestrator.facts import BotSpec, MemoryMb, RestartPolicy, RetryPolicy
 from shared.contracts.words import (
     ATTEMPTS_DEFAULT,
     ATTEMPTS_MAX,
@@ -133,6 +133,7 @@ class NewBot(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     allow: Annotated[tuple[Word, ...], msgspec.Meta(max_length=100)] = ()
     host: Name = "local"
     restart: NewRestart = NewRestart()
+    memory_mb: MemoryMb | None = None
     count: Annotated[int, msgspec.Meta(ge=1, le=COUNT_MAX)] = 1
 
     def spec(self) -> BotSpec:
@@ -153,6 +154,7 @@ class NewBot(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 backoff_max_s=self.restart.backoff_max_s,
                 crashes_max=self.restart.crashes_max,
             ),
+            memory_mb=self.memory_mb,
         )
 
     def names(self) -> list[BotId]:

@@ -1,6 +1,7 @@
 """The public facts of tasks and bots."""
 
 from datetime import datetime
+from typing import Annotated, Final
 
 import msgspec
 
@@ -216,6 +217,11 @@ TaskFact = (
 )
 
 
+MEMORY_MB_MIN: Final = 64  # a Python starts with less, and does little more
+MEMORY_MB_MAX: Final = 1_048_576
+MemoryMb = Annotated[int, msgspec.Meta(ge=MEMORY_MB_MIN, le=MEMORY_MB_MAX)]
+
+
 class BotSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a bot is: its engine, what it may be given, and where it runs. Empty `types`: all types."""
 
@@ -229,6 +235,7 @@ class BotSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     allow: tuple[str, ...] = ()  # of the engine `shell`: programs allowed besides the host's list
     host: str = "local"
     restart: RestartPolicy = RestartPolicy()
+    memory_mb: MemoryMb | None = None  # for each process of its programs; None: the host's own limit
 
 
 class BotLaunched(Fact, frozen=True, kw_only=True):

@@ -75,6 +75,7 @@ async def test_every_field_reaches_the_owner(hive: LiveHive) -> None:
         allow=["git"],
         host="other",
         restart={"restart": "never", "crashes_max": 2},
+        memory_mb=512,
     )
     command = next(each for each in hive.sent if isinstance(each, LaunchBot))
     spec = command.spec
@@ -82,6 +83,7 @@ async def test_every_field_reaches_the_owner(hive: LiveHive) -> None:
     assert (spec.workspace, spec.env, spec.argv) == ("/work", ("HOME", "_X1"), ("tool", "{input}"))
     assert (spec.allow, spec.host) == (("git",), "other")
     assert (spec.restart.restart, spec.restart.crashes_max) == ("never", 2)
+    assert spec.memory_mb == 512
 
 
 @pytest.mark.parametrize(
@@ -100,6 +102,8 @@ async def test_every_field_reaches_the_owner(hive: LiveHive) -> None:
         ({"restart": {"restart": "sometimes"}}, "/restart/restart"),
         ({"count": 0}, "/count"),
         ({"memory": 5}, "/memory"),
+        ({"memory_mb": 63}, "/memory_mb"),
+        ({"memory_mb": 1_048_577}, "/memory_mb"),
     ],
 )
 async def test_a_bad_bot_is_pointed_at(hive: LiveHive, more: dict[str, Any], pointer: str) -> None:
