@@ -17,7 +17,6 @@ from services.orchestrator.commands import (
     NoteLaunchFailed,
     RestartDeadBot,
 )
-from services.orchestrator.decider.backoff import backoff, spread
 from services.orchestrator.decider.bot_state import (
     Bot,
     Broken,
@@ -53,6 +52,7 @@ from shared.contracts.orchestrator.facts import (
     BotWentSilent,
 )
 from shared.contracts.words import BotId
+from shared.kernel.backoff import backoff, spread
 from shared.kernel.decider import Decider
 from shared.kernel.errors import Rejected
 

@@ -18,7 +18,6 @@ from services.orchestrator.commands import (
     TaskWish,
     WithdrawAssignment,
 )
-from services.orchestrator.decider.backoff import backoff, spread
 from services.orchestrator.decider.task_state import Blocked, Ended, Held, Task, Unknown, Waiting, evolve
 from services.orchestrator.facts import TaskEvent
 from shared.contracts.orchestrator.commands import (
@@ -47,6 +46,7 @@ from shared.contracts.orchestrator.facts import (
     TaskSubmitted,
 )
 from shared.contracts.words import SideEffects
+from shared.kernel.backoff import backoff, spread
 from shared.kernel.decider import Decider
 from shared.kernel.errors import Rejected
 

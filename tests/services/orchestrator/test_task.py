@@ -5,7 +5,6 @@ from datetime import timedelta
 import pytest
 
 from services.orchestrator.commands import ExpireTask, LoseAttempt, NoteTaskStarted, WithdrawAssignment
-from services.orchestrator.decider.backoff import backoff, spread
 from shared.contracts.orchestrator.commands import CancelTask, ClaimTask, ResumeTask
 from shared.contracts.orchestrator.facts import (
     AttemptFailed,
@@ -22,6 +21,7 @@ from shared.contracts.orchestrator.facts import (
     TaskSubmitted,
 )
 from shared.contracts.words import TaskType
+from shared.kernel.backoff import backoff, spread
 from tests.services.orchestrator.builders import (
     ALPHA,
     ASK,
