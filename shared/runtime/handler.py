@@ -83,12 +83,18 @@ class Handler(Generic[S, C, E]):
         self._known: OrderedDict[str, Known[S]] = OrderedDict()
         self._turns: dict[str, list[asyncio.Future[None]]] = {}
 
-    async def handle(self, command: C, cause: Cause, *, command_id: str | None = None) -> Outcome:
-        """Decide one command. Refused is an outcome; Unavailable: the log is away, or the end unknown."""
+    async def handle(
+        self, command: C, cause: Cause, *, command_id: str | None = None, once: bool = False
+    ) -> Outcome:
+        """Decide one command. Refused is an outcome; Unavailable: the log is away, or the end unknown.
+
+        `once`: an append that came to nothing is Unavailable, too, and not made again here, where it could
+        fall behind what is to follow it.
+        """
         key = command.key
         await self._my_turn(key)
         try:
-            return await self._decide(key, command, cause, command_id or self._new_id())
+            return await self._decide(key, command, cause, command_id or self._new_id(), once=once)
         finally:
             self._next_turn(key)
 
@@ -101,7 +107,7 @@ class Handler(Generic[S, C, E]):
         """Drop what memory holds: another process may have decided meanwhile."""
         self._known.clear()
 
-    async def _decide(self, key: str, command: C, cause: Cause, command_id: str) -> Outcome:
+    async def _decide(self, key: str, command: C, cause: Cause, command_id: str, *, once: bool) -> Outcome:
         known = self._known.get(key)
         if known is None:
             known = Known(state=self._decider.initial) if command.opens else await self._load(key)
@@ -129,6 +135,8 @@ class Handler(Generic[S, C, E]):
                         raise
                     except Unavailable:
                         known = await self._read_back(key)
+                        if once and command_id not in known.causes:
+                            raise
                         continue
                     committed = True
                     self._remember(key, known, answer, commit, sequence)

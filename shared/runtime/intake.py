@@ -38,8 +38,10 @@ class Decides(Protocol):
 
     aggregate: str
 
-    async def handle(self, command: Any, cause: Cause, *, command_id: str | None = None) -> Outcome:
-        """Decide one command."""
+    async def handle(
+        self, command: Any, cause: Cause, *, command_id: str | None = None, once: bool = False
+    ) -> Outcome:
+        """Decide one command; with `once`, what came to nothing is left to its next delivery."""
         ...
 
     def forget(self) -> None:

@@ -162,7 +162,7 @@ class CommandQueue:
         name = type(request.command).__name__
         with telemetry.span("decide", incoming=item.headers, command=name):
             outcome = await request.handler.handle(
-                request.command, request.cause, command_id=request.envelope.id
+                request.command, request.cause, command_id=request.envelope.id, once=stored.is_parcel
             )
         metrics.DECISIONS.labels(self._service, name, type(outcome).__name__).inc()
         if isinstance(outcome, Refused):

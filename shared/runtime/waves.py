@@ -59,6 +59,7 @@ class Waves:
         self._single_s = 0.0
         self._batch_s = BATCH_S
         self._batching: asyncio.Task[None] | None = None
+        publisher.connection.on_disconnect(self._lose)
 
     async def publish(
         self,
@@ -72,6 +73,8 @@ class Waves:
         """Store one message; its sequence. Without a message id it is never sent twice."""
         if len(data) > self._publisher.connection.nc.max_payload:
             raise BrokerRefused(MESSAGE_TOO_LARGE, f"{len(data)} bytes are too many for one message")
+        if msg_id is None and not self._publisher.connection.connected:
+            raise Unavailable("the broker is away: not sent")
         item = _Item(subject, data, headers, msg_id, monotonic() + deadline_s)
         if self._batching is not None or self._waiting or self._singles >= DIRECT_MAX:
             self._waiting.append(item)
@@ -114,6 +117,12 @@ class Waves:
         self._acked_at = now if self._singles >= BUSY and self._batching is None else None
         if self._waiting:
             self._look_soon()
+
+    def _lose(self) -> None:
+        """The connection broke: what waits does not overtake what was sent before and came to nothing."""
+        for item in self._waiting:
+            if item.msg_id is None and not item.turn.done():
+                item.turn.set_exception(Unavailable("the connection broke: not sent"))
 
     def _look_soon(self) -> None:
         """Look when all that comes in this moment has come."""

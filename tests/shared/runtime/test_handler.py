@@ -113,6 +113,16 @@ async def test_an_append_without_an_answer_is_read_back(*, stores: bool) -> None
     assert Committed(command_id="c1", sequence=stored.sequence) == outcome
 
 
+async def test_an_append_that_came_to_nothing_is_left_alone_where_others_must_not_overtake_it() -> None:
+    store = Silent(stores=False)
+    notes = handler(store)
+    with pytest.raises(Unavailable):
+        await notes.handle(write("a"), CAUSE, command_id="c1", once=True)
+
+    assert await store.read("note", "n") == []
+    assert isinstance(await notes.handle(write("a"), CAUSE, command_id="c1", once=True), Committed)
+
+
 async def test_commands_for_one_aggregate_wait_for_each_other() -> None:
     store = MemoryStore()
     notes = handler(store)
