@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import assert_never
 
 from bots.engines import Engine, Work
-from bots.output import Live, Written
 from bots.reports import Reports
+from bots.showing import Publish, Showing
 from shared.contracts.orchestrator.commands import Done, End, ReportTask, Stopped, Undone
 from shared.contracts.orchestrator.facts import TaskError
-from shared.contracts.orchestrator.protocol import Assignment, Chunk, Held
+from shared.contracts.orchestrator.protocol import Assignment, Held
 from shared.contracts.words import BotId, SideEffects
 from shared.kernel.errors import NotFound
 from shared.runtime.clock import monotonic, now
@@ -39,7 +39,7 @@ class Bench:
     engine: Engine
     workspace: Path
     reports: Reports
-    publish: Callable[[Chunk], Awaitable[None]]
+    publish: Publish
 
 
 class Run:
@@ -49,11 +49,8 @@ class Run:
         self.task = task
         self.named = False
         self._bench = bench
-        self._live = Live(task, bench.publish)
-        self._showing: asyncio.Task[None] | None = None
-        self._written = Written(self._show)
+        self._showing: Showing
         self._attempt: asyncio.Task[None] | None = None
-        self._group: asyncio.TaskGroup
         self._begun = False
         self._working = True
         self._stopped: Why | None = None
@@ -66,11 +63,11 @@ class Run:
     @property
     def held(self) -> Held:
         """How a heartbeat names it."""
-        return Held(task_id=self.task.task_id, token=self.task.token, progress=self._written.share)
+        return Held(task_id=self.task.task_id, token=self.task.token, progress=self._showing.written.share)
 
     def start(self, group: asyncio.TaskGroup, when_over: Callable[[], None]) -> None:
         """Work on it in a task of the group; `when_over` is called whatever happens."""
-        self._group = group
+        self._showing = Showing(self.task, self._bench.publish, group)
         self._attempt = group.create_task(self._attempt_it(), name=f"{self.task.task_id}:{self.task.token}")
         self._attempt.add_done_callback(lambda _: when_over())
 
@@ -97,7 +94,7 @@ class Run:
             end = self._end_of(self._stopped)
         finally:
             self._working = False
-            await self._stop_showing(end)
+            await self._showing.stop(told=_told_by(end))
         if end is not None:
             await self._bench.reports.report(self._report(end, started_at), self.task)
 
@@ -118,7 +115,7 @@ class Run:
         try:
             async with limit:
                 work = Work(task, bench.workspace, given, monotonic() + limit_s)
-                return await bench.engine.run(work, self._written)
+                return await bench.engine.run(work, self._showing.written)
         except Exception as error:  # noqa: BLE001  an engine may fail in any way: that is the attempt's end
             if limit.expired():
                 return self._undone("timed_out", f"not done within {limit_s:g} s")
@@ -126,7 +123,7 @@ class Run:
             return self._undone("engine_failed", f"{type(error).__name__}: {error}")
 
     def _undone(self, code: str, detail: str) -> Undone:
-        return Undone(error=TaskError(code=code, detail=detail), output=self._written.output())
+        return Undone(error=TaskError(code=code, detail=detail), output=self._showing.written.output())
 
     def _end_of(self, why: Why) -> Stopped | None:
         match why:
@@ -145,16 +142,6 @@ class Run:
             end=end,
         )
 
-    def _show(self, text: str, channel: str) -> None:
-        self._live.show(text, channel)
-        if self._showing is None:
-            self._showing = self._group.create_task(self._live.run())
-
-    async def _stop_showing(self, end: End | None) -> None:
-        if self._showing is not None:
-            self._showing.cancel()
-            await self._live.finish(told_by_report=_tells(end, self._written))
-
 
 def _forgive() -> None:
     """The cancellation was our own, and is answered: what follows may wait and time out as ever."""
@@ -163,12 +150,12 @@ def _forgive() -> None:
     task.uncancel()
 
 
-def _tells(end: End | None, written: Written) -> bool:
-    """Whether the report holds all that was written."""
+def _told_by(end: End | None) -> str | None:
+    """The text that the report holds, if there is one."""
     match end:
         case Done() | Undone():
-            return end.output.text == written.output().text
+            return end.output.text
         case Stopped() | None:
-            return False
+            return None
         case _:
             assert_never(end)

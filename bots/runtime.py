@@ -23,9 +23,14 @@ from bots.engines.program import Programs, Room
 from bots.heart import Heart
 from bots.identity import Identity
 from bots.lease import Seen
+from bots.mailbox import Mailbox
+from bots.outbox import Outbox
+from bots.reader import BotReader
 from bots.reports import Reports
 from bots.run import Bench, Run, Why
 from bots.sandbox import SandboxReport, readable, sandbox_report
+from bots.talk import OnMessage, Talk
+from bots.turns import Turns
 from shared.contracts.naming import DISPATCH, bot_consumer, control_subject, live_subject
 from shared.contracts.orchestrator.protocol import (
     Assignment,
@@ -55,18 +60,29 @@ _log = logging.getLogger(__name__)
 
 
 class BotProcess:
-    """One bot at work over one connection, until it is told to leave."""
+    """One bot at work over one connection, until it is told to leave; without an engine it does no tasks."""
 
-    def __init__(self, identity: Identity, engine: Engine, connection: Connection) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        engine: Engine | None,
+        connection: Connection,
+        on_message: OnMessage | None = None,
+    ) -> None:
         self._identity = identity
         self._connection = connection
         bot_id = identity.bot_id
-        self._bench = Bench(
-            bot_id=bot_id,
-            engine=engine,
-            workspace=identity.workspace,
-            reports=Reports(connection, bot_id),
-            publish=self._publish_live,
+        self._outbox = Outbox(connection)
+        self._bench = self._bench_for(engine)
+        self.talk = Talk(bot_id, self._outbox)
+        turns = Turns(self._bench, self.talk) if self._bench is not None else None
+        self._mailbox = Mailbox(
+            connection,
+            bot_id,
+            self._outbox,
+            BotReader(self.talk, turns, on_message),
+            places=identity.spec.slots,
+            when_idle=self._look,
         )
         self._heart = Heart(connection, bot_id, self)
         self._pull = PullConsumer(
@@ -91,18 +107,21 @@ class BotProcess:
         """Work until told to leave; whether it was told so, and not thrown out by the broker."""
         async with asyncio.TaskGroup() as self._group:
             await self._connection.subscribe(control_subject(self._identity.bot_id), self._on_control)
-            own = [self._group.create_task(task) for task in (self._heart.run(), self._take())]
-            own.append(self._group.create_task(self._see_closed()))
-            await self._until(lambda: self._leaving or (self._draining and not self._runs))
+            await self._mailbox.open(self._group)
+            parts = (self._heart.run(), self._take(), self._mailbox.run(), self._see_closed())
+            own = [self._group.create_task(part) for part in parts]
+            await self._until(lambda: self._leaving or (self._draining and self._is_idle))
             with contextlib.suppress(Unavailable):
                 await self._pull.stop()
             for run in list(self._runs.values()):
                 run.stop(Why.SHUT_DOWN)
+            self._mailbox.stop()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LAST_REPORTS_WITHIN_S):
-                    await self._until(lambda: not self._runs)
+                    await self._until(lambda: self._is_idle)
             for run in list(self._runs.values()):
                 run.give_up()
+            self._outbox.close()
             for task in own:
                 task.cancel()
         os.close(self._statm)
@@ -111,6 +130,7 @@ class BotProcess:
     def drain(self) -> None:
         """Take nothing new, and leave when nothing is held."""
         self._draining = True
+        self._mailbox.close()
         self._heart.now()
         self._look()
 
@@ -194,6 +214,7 @@ class BotProcess:
                 await delivery.ack()
 
     def _begin(self, task: Assignment) -> None:
+        assert self._bench is not None, "nothing is taken without an engine"
         run = Run(task, self._bench)
         self._runs[task.token] = run
         self._heart.soon()
@@ -204,7 +225,7 @@ class BotProcess:
         self._look()
 
     def _free_slots(self) -> int:
-        if self._draining or self._leaving or not self._heart.lease.holds(monotonic()):
+        if self._bench is None or self._draining or self._leaving or not self._heart.lease.holds(monotonic()):
             return 0
         return max(0, self._identity.spec.slots - len(self._runs))
 
@@ -220,6 +241,21 @@ class BotProcess:
                     run.stop(Why.CANCELLED)
             case Drain():
                 self.drain()
+
+    def _bench_for(self, engine: Engine | None) -> Bench | None:
+        if engine is None:
+            return None
+        return Bench(
+            bot_id=self._identity.bot_id,
+            engine=engine,
+            workspace=self._identity.workspace,
+            reports=Reports(self._connection, self._identity.bot_id),
+            publish=self._publish_live,
+        )
+
+    @property
+    def _is_idle(self) -> bool:
+        return not self._runs and self._mailbox.is_idle
 
     async def _publish_live(self, chunk: Chunk) -> None:
         with contextlib.suppress(Unavailable):  # a reader gets the whole result from the report
@@ -268,11 +304,18 @@ def build_engine(identity: Identity) -> Engine:
     return choose(identity.spec, Programs(environment, room), identity.settings.shell_allow)
 
 
-async def run(identity: Identity, engine: Engine) -> bool:
+async def run(
+    identity: Identity,
+    engine: Engine | None,
+    on_message: OnMessage | None = None,
+    on_begin: Callable[[Talk], None] | None = None,
+) -> bool:
     """Connect and work until told to leave; False when the broker does not let it in."""
     connection = await connect(identity.settings)
     try:
-        process = BotProcess(identity, engine, connection)
+        process = BotProcess(identity, engine, connection, on_message)
+        if on_begin is not None:
+            on_begin(process.talk)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, process.on_stop_signal)

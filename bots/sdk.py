@@ -4,6 +4,7 @@ The bot must have been launched as somebody else's (`--engine external`): its ho
 and starts no process. See docs/bot-protocol.md.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -13,22 +14,25 @@ from bots.engines.choice import EXTERNAL
 from bots.engines.echo import text_output
 from bots.identity import Identity
 from bots.runtime import run
+from bots.talk import ASK_WITHIN_S, Failed, Message, NoAnswer, NotSent, OnMessage, Talk
 from shared.contracts.naming import bot_sender
 from shared.contracts.orchestrator.commands import Done, End, Undone
 from shared.contracts.orchestrator.facts import BotSpec, TaskError
-from shared.contracts.words import SLOTS_DEFAULT, BotId, TaskId, TaskType, is_name
+from shared.contracts.words import (
+    MESSAGE_TTL_DEFAULT,
+    SLOTS_DEFAULT,
+    BotId,
+    MessageId,
+    MessageKind,
+    Priority,
+    TaskId,
+    TaskType,
+    is_name,
+)
 from shared.kernel.errors import Unavailable
 from shared.runtime import settings
 
-
-class Failed(Exception):
-    """Raised by a bot's function: the task is not done. `retryable` False: another try would end alike."""
-
-    def __init__(self, code: str, detail: str, *, retryable: bool = True) -> None:
-        super().__init__(f"{code}: {detail}")
-        self.code = code
-        self.detail = detail
-        self.retryable = retryable
+__all__ = ["Bot", "Failed", "Message", "MessageKind", "NoAnswer", "NotSent", "Priority", "Task"]
 
 
 class Task:
@@ -106,6 +110,8 @@ class Bot:
             environment={},
             settings=told,
         )
+        self._begun = asyncio.Event()
+        self._talk: Talk
 
     @classmethod
     def from_env(cls, *, slots: int = SLOTS_DEFAULT) -> "Bot":
@@ -113,7 +119,51 @@ class Bot:
         told = identity.load()
         return cls(told.settings.nats_url, told.settings.creds, told.bot_id, slots=slots)
 
-    async def run(self, handler: Handler) -> None:
-        """Work until told to leave, or a SIGTERM; Unavailable when the broker does not let the bot in."""
-        if not await run(self._identity, Handled(handler)):
+    async def run(self, work: Handler | None = None, *, on_message: OnMessage | None = None) -> None:
+        """Work until told to leave, or a SIGTERM; Unavailable when the broker does not let the bot in.
+
+        `work` does tasks, `on_message` handles messages. Without `on_message`, `work` also answers chat
+        messages, as if each were a task; without `work` the bot is given no tasks.
+        """
+        assert work is not None or on_message is not None, "a bot without a function does nothing"
+        engine = Handled(work) if work is not None else None
+        if not await run(self._identity, engine, on_message, self._begin):
             raise Unavailable(f"the broker does not let {self._identity.bot_id} in any more")
+
+    async def send(
+        self,
+        to: str,
+        content: str,
+        *,
+        priority: Priority = Priority.P2,
+        ttl_s: float = MESSAGE_TTL_DEFAULT.total_seconds(),
+        hold: bool = False,
+        kind: MessageKind = MessageKind.NOTE,
+    ) -> MessageId:
+        """Send a message, when the bot runs; its id when it was accepted. NotSent: it was not, see `code`.
+
+        What is sent to one recipient with one priority arrives in the order in which it was begun.
+        """
+        talk = await self._talking()
+        return await talk.send(to, content, priority=priority, ttl_s=ttl_s, hold=hold, kind=kind)
+
+    async def ask(
+        self,
+        to: str,
+        content: str,
+        *,
+        within_s: float = ASK_WITHIN_S,
+        priority: Priority = Priority.P2,
+        kind: MessageKind = MessageKind.CHAT,
+    ) -> Message:
+        """Send a message and wait for the answer; NoAnswer, a TimeoutError, when there is none in time."""
+        talk = await self._talking()
+        return await talk.ask(to, content, within_s=within_s, priority=priority, kind=kind)
+
+    def _begin(self, talk: Talk) -> None:
+        self._talk = talk
+        self._begun.set()
+
+    async def _talking(self) -> Talk:
+        await self._begun.wait()
+        return self._talk
