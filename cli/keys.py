@@ -15,7 +15,17 @@ from shared.contracts.gateway import KeyDoc
 from shared.runtime import clock
 
 ACCEPTED: Final = 202
-SCOPES: Final = ("tasks:read", "tasks:write", "bots:read", "bots:write", "dlq:write", "keys:write", "admin")
+SCOPES: Final = (
+    "tasks:read",
+    "tasks:write",
+    "bots:read",
+    "bots:write",
+    "messages:read",
+    "messages:write",
+    "dlq:write",
+    "keys:write",
+    "admin",
+)
 
 
 class NewKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,7 +56,7 @@ def list_keys(session: Session, *, ended: bool, limit: int) -> None:
         for key in listed.typed(KeyDoc)
     ]
     columns = ("id", "name", "kind", "begins", "scopes", "expires", "last used", "revoked")
-    screen.table(columns, rows, empty="No keys.")
+    screen.table(columns, rows, empty="No keys.", spare=("revoked", "begins", "last used", "kind", "expires"))
 
 
 @keys.command()

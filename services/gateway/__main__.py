@@ -14,6 +14,7 @@ from services.gateway.projection import Keys
 from services.gateway.readiness import Ready
 from services.gateway.service import GATEWAY, Denials, Gateway, Uses, keep_first_key
 from services.gateway.status import status_route
+from services.messenger.api import ROUTES as MESSENGER_ROUTES
 from services.orchestrator.api import ROUTES as ORCHESTRATOR_ROUTES
 from shared.contracts.gateway import GetKey, KeyRequest, ListKeys
 from shared.runtime.assembly import Assembly, Runtime
@@ -25,7 +26,7 @@ from shared.runtime.process import hive_version, run
 from shared.runtime.webserver import WebServer
 from shared.runtime.whereabouts import BrokerWhereabouts
 
-SERVICES: Final = ("orchestrator", GATEWAY)
+SERVICES: Final = ("orchestrator", "messenger", GATEWAY)
 
 
 def assemble(runtime: Runtime) -> Assembly:
@@ -52,7 +53,13 @@ def assemble(runtime: Runtime) -> Assembly:
         monotonic=runtime.monotonic,
     )
     app = application(
-        [*api.ROUTES, *dlq.ROUTES, status_route(pressure.loads, hive_version), *ORCHESTRATOR_ROUTES],
+        [
+            *api.ROUTES,
+            *dlq.ROUTES,
+            status_route(pressure.loads, hive_version),
+            *ORCHESTRATOR_ROUTES,
+            *MESSENGER_ROUTES,
+        ],
         doors=doors,
         guard=access.guard,
         open_routes=[

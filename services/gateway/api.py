@@ -33,6 +33,8 @@ class Scope(StrEnum):
     TASKS_WRITE = "tasks:write"
     BOTS_READ = "bots:read"
     BOTS_WRITE = "bots:write"
+    MESSAGES_READ = "messages:read"
+    MESSAGES_WRITE = "messages:write"
     DLQ_WRITE = "dlq:write"
     KEYS_WRITE = "keys:write"
     ADMIN = "admin"

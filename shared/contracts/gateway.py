@@ -13,7 +13,8 @@ class KeyCreated(Fact, frozen=True, kw_only=True):
     """A key exists. `secret_hash` is SHA-256 hex of the secret; `kind`: api, login (one use), session.
 
     `rate_per_minute` None: no limit.
-    Scopes: `tasks:read tasks:write bots:read bots:write dlq:write keys:write admin`.
+    Scopes: `tasks:read tasks:write bots:read bots:write messages:read messages:write dlq:write keys:write
+    admin`.
     """
 
     key_id: KeyId

@@ -1,7 +1,7 @@
 """The OpenAPI 3.1 document, written from the same types that decode the requests and encode the answers."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
@@ -63,7 +63,10 @@ class Header:
 
 @dataclass(frozen=True, kw_only=True)
 class Operation:
-    """What a route promises. `scope`: what the key must have; `problems`: besides those of every route."""
+    """What a route promises. `scope`: what the key must have; `problems`: besides those of every route.
+
+    `path`: the schemas of path parameters that are more than a name.
+    """
 
     summary: str
     scope: str
@@ -72,6 +75,7 @@ class Operation:
     body: Body[Any] | None = None
     query: Parameters[Any] | None = None
     headers: Sequence[Header] = ()
+    path: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 AT_LEAST: Final = Header(
@@ -192,12 +196,9 @@ def _answer(says: Says, known: Mapping[int, Json]) -> Json:
 def _parameters(path: str, operation: Operation) -> Iterator[Json]:
     for part in path.split("/"):
         if part.startswith("{"):
-            yield {
-                "name": part.strip("{}"),
-                "in": "path",
-                "required": True,
-                "schema": {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,100}$"},
-            }
+            name = part.strip("{}")
+            schema = operation.path.get(name, {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,100}$"})
+            yield {"name": name, "in": "path", "required": True, "schema": dict(schema)}
     if operation.query is not None:
         _, components = msgspec.json.schema_components([operation.query.form])
         fields: Json = components[operation.query.form.__name__]["properties"]

@@ -15,7 +15,10 @@ from shared.runtime.commands import QueueFull
 
 PROBLEM_JSON: Final = "application/problem+json"
 RETRY_AFTER_S: Final = 1
+INBOX_RETRY_AFTER_S: Final = 5  # as long as a bot may need to read some of a full inbox
 KEY_REUSED: Final = "idempotency_key_reused"
+
+_STATUS_OF: Final = {KEY_REUSED: 422, "recipient_unknown": 404}
 
 _log = logging.getLogger(__name__)
 
@@ -74,6 +77,8 @@ def refusal_of(error: Exception) -> Refusal:
     match error:
         case Refusal():
             return error
+        case Rejected(code="inbox_full"):
+            return _later(429, error.code, error.detail, INBOX_RETRY_AFTER_S)
         case Rejected():
             return Refusal(_status_of(error.code), error.code, error.detail)
         case NotFound():
@@ -107,12 +112,12 @@ def response_of(request: Request[Any, Any, Any], error: Exception) -> Response[b
 
 
 def _status_of(code: str) -> int:
-    if code == KEY_REUSED:
-        return 422
+    if code in _STATUS_OF:
+        return _STATUS_OF[code]
     if code.startswith("bad_"):
         return 400
     return 404 if code.endswith("_not_found") else 409
 
 
-def _later(status: int, code: str, detail: str) -> Refusal:
-    return Refusal(status, code, detail, headers={"Retry-After": str(RETRY_AFTER_S)})
+def _later(status: int, code: str, detail: str, after_s: int = RETRY_AFTER_S) -> Refusal:
+    return Refusal(status, code, detail, headers={"Retry-After": str(after_s)})

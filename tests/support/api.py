@@ -21,6 +21,7 @@ from services.gateway.projection import Keys
 from services.gateway.readiness import Ready
 from services.gateway.service import Gateway
 from services.gateway.status import status_route
+from services.messenger.api import ROUTES as MESSENGER_ROUTES
 from services.orchestrator.api import ROUTES
 from services.orchestrator.decider import BOT, TASK
 from services.orchestrator.facts import BOT_CODEC, TASK_CODEC
@@ -29,6 +30,7 @@ from services.orchestrator.projection import fold_bot, fold_tasks, timeline
 from shared.contracts.config import Config
 from shared.contracts.dead import DeadLetter, DropDead, GetDead, ListDead, ReplayDead
 from shared.contracts.gateway import CreateKey, GetKey, ListKeys, RevokeKey
+from shared.contracts.messenger.commands import MarkRead, SendBroadcast, SendMessage
 from shared.contracts.orchestrator.facts import FileRef
 from shared.contracts.orchestrator.queries import (
     AwaitTask,
@@ -61,6 +63,7 @@ from shared.runtime.ids import new_id
 from shared.runtime.live import Hear
 from shared.runtime.memory import MemoryStore
 from shared.runtime.whereabouts import Dead, Nowhere, OnItsWay, Place
+from tests.support.messenger import FakeMessenger
 from tests.support.scenario import NOON
 
 ADMIN = "hive_admin-secret-of-the-tests"
@@ -90,6 +93,7 @@ class ApiHive:
         self.used: list[KeyId] = []
         self.denied: list[tuple[str, str]] = []
         self.live = FakeLive()
+        self.messenger = FakeMessenger(lambda: self.now)
         self.seen_until = 10**9
         self._handlers: dict[str, Handler[Any, Any, Any]] = {
             "task": self._handler(TASK, "task", TASK_CODEC),
@@ -102,7 +106,7 @@ class ApiHive:
             whereabouts=self.whereabouts,
             live=self.live,
             config=lambda: self.config,
-            services=("orchestrator", "gateway"),
+            services=("orchestrator", "messenger", "gateway"),
             now=lambda: self.now,
         )
         access = Access(
@@ -119,7 +123,13 @@ class ApiHive:
             monotonic=lambda: self.ticks,
         )
         self.app = application(
-            [*api.ROUTES, *dlq.ROUTES, status_route(self.loads, lambda: "1.2.3"), *ROUTES],
+            [
+                *api.ROUTES,
+                *dlq.ROUTES,
+                status_route(self.loads, lambda: "1.2.3"),
+                *ROUTES,
+                *MESSENGER_ROUTES,
+            ],
             doors=self.doors,
             guard=access.guard,
             open_routes=[
@@ -144,13 +154,14 @@ class ApiHive:
         rate: int | None = None,
         expires_in: timedelta | None = None,
         kind: str = "api",
+        name: str = "test",
     ) -> KeyId:
         """A key with this secret."""
         key_id = KeyId(new_id())
         await self(
             CreateKey(
                 key_id=key_id,
-                name="test",
+                name=name,
                 kind=kind,
                 prefix=secret[:9],
                 secret_hash=hash_of(secret),
@@ -168,6 +179,8 @@ class ApiHive:
 
     async def decide(self, command: Any) -> Outcome:
         """What the owner itself would do: for commands that nobody may send."""
+        if isinstance(command, SendMessage | SendBroadcast | MarkRead):
+            return await self.messenger.decide(command, new_id())
         return await self._handlers[command.aggregate].handle(command, CAUSE)
 
     async def catch_up(self) -> None:
@@ -197,6 +210,8 @@ class ApiHive:
         if self.failing:
             return Failed(command_id="c", dead_letter="letter-1", detail="boom")
         message_id = command_id or new_id()
+        if isinstance(command, SendMessage | SendBroadcast | MarkRead):
+            return await self.messenger.decide(command, message_id)
         cause = Cause(message_id=message_id, correlation_id=chain or message_id, actor=actor)
         return await self._handlers[command.aggregate].handle(command, cause, command_id=message_id)
 
@@ -266,7 +281,7 @@ class ApiHive:
             case DropDead():
                 return self._mark(query.id, "dropped")
             case _:
-                raise AssertionError(query)
+                return await self.messenger.answer(query)
 
     async def whereabouts(self, service: str, aggregate: str, aggregate_id: str) -> Place:
         if any(command.key == aggregate_id for command in self.queued):

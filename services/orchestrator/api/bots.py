@@ -7,7 +7,7 @@ import msgspec
 from litestar import Request, Response, delete, get, post
 from litestar.params import FromPath
 
-from services.orchestrator.api.looking import ANSWER_S, bot_named, found
+from services.orchestrator.api.looking import ANSWER_S, bot_named
 from services.orchestrator.api.requests import BotsAsked, HistoryAsked, NewBot, UpWaited
 from shared.contracts.orchestrator.commands import (
     BotCommand,
@@ -24,6 +24,7 @@ from shared.kernel.messages import AlreadySo
 from shared.runtime.answers import Pending, document, pending, settled
 from shared.runtime.bodies import Body
 from shared.runtime.doors import Doors, Principal, Seams, principal_of
+from shared.runtime.looking import found
 from shared.runtime.openapi import AT_LEAST, Operation, Says
 from shared.runtime.parameters import Parameters, at_least, given
 from shared.runtime.problems import Problem, Refusal, refusal_of

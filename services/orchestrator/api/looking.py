@@ -1,19 +1,12 @@
-"""How a task or a bot is looked up: in the owner's view, and, if that lacks it, wherever else it may be."""
+"""How tasks and bots are named in paths, and how the end of a task is waited for."""
 
-from typing import Final, TypeVar, assert_never
-
-from litestar import Response
+from typing import Final
 
 from shared.contracts.orchestrator.queries import AwaitTask, GetTask, TaskDoc
 from shared.contracts.words import BotId, TaskId, is_name
 from shared.kernel.errors import NotFound
-from shared.kernel.messages import Query
-from shared.runtime.answers import dead_lettered, pending
 from shared.runtime.clock import monotonic
 from shared.runtime.doors import Doors
-from shared.runtime.whereabouts import Dead, Nowhere, OnItsWay
-
-A = TypeVar("A")
 
 ORCHESTRATOR: Final = "orchestrator"
 ENDED: Final = frozenset({"completed", "failed", "cancelled", "expired"})
@@ -36,27 +29,6 @@ def bot_named(text: str) -> BotId:
     if not is_name(text):
         raise NotFound("bot_not_found", "there is no such bot")
     return BotId(text)
-
-
-async def found(doors: Doors, query: Query[A], aggregate: str, aggregate_id: str) -> A | Response[bytes]:
-    """What the view answers; 202 while the thing is on its way there."""
-    try:
-        return await doors.ask(query)
-    except NotFound as missing:
-        return await on_its_way(doors, aggregate, aggregate_id, missing)
-
-
-async def on_its_way(doors: Doors, aggregate: str, aggregate_id: str, missing: NotFound) -> Response[bytes]:
-    """The answer while the view lacks it: 202; else it is said to lie dead, or to be `missing`."""
-    match await doors.whereabouts(ORCHESTRATOR, aggregate, aggregate_id):
-        case OnItsWay():
-            return pending(f"/v1/{aggregate}s/{aggregate_id}", aggregate_id)
-        case Dead() as dead:
-            raise dead_lettered(dead.letter_id, dead.reason)
-        case Nowhere():
-            raise missing
-        case place:
-            assert_never(place)
 
 
 async def task_after(doors: Doors, task_id: TaskId, wait_s: float, version: int) -> TaskDoc:

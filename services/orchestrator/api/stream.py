@@ -6,13 +6,14 @@ from typing import Any, Final, NoReturn
 from litestar import Request, Response, get
 from litestar.params import FromPath
 
-from services.orchestrator.api.looking import ENDED, WAIT_AT_ONCE_S, found, task_named
+from services.orchestrator.api.looking import ENDED, WAIT_AT_ONCE_S, task_named
 from services.orchestrator.api.tasks import PENDING, READ
 from shared.contracts.orchestrator.queries import AwaitTask, GetTask, TaskDoc
 from shared.contracts.words import TaskId
 from shared.kernel.codec import encode
 from shared.runtime.doors import Doors, Seams
 from shared.runtime.live import Gap, Piece
+from shared.runtime.looking import found
 from shared.runtime.openapi import LAST_EVENT_ID, Operation, Says
 from shared.runtime.parameters import last_event_id
 from shared.runtime.sse import EVENT_STREAM, Emit, EventStream, event

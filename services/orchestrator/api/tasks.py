@@ -5,7 +5,7 @@ from typing import Any, Final
 from litestar import Request, Response, get, post
 from litestar.params import FromPath
 
-from services.orchestrator.api.looking import found, on_its_way, task_after, task_named
+from services.orchestrator.api.looking import ORCHESTRATOR, task_after, task_named
 from services.orchestrator.api.requests import CancelAsked, NewTask, Receipt, TasksAsked, Waited
 from services.orchestrator.api.submitting import id_for, submission
 from shared.contracts.orchestrator.commands import CancelTask, ResumeTask, TaskCommand
@@ -24,6 +24,7 @@ from shared.kernel.messages import AlreadySo
 from shared.runtime.answers import REPLAYED, Pending, document, pending, settled
 from shared.runtime.bodies import Body
 from shared.runtime.doors import Doors, Seams, principal_of
+from shared.runtime.looking import found, on_its_way
 from shared.runtime.openapi import AT_LEAST, IDEMPOTENCY_KEY, PREFER, Operation, Says
 from shared.runtime.parameters import Parameters, at_least, given, idempotency_key, wants_minimal
 
@@ -135,7 +136,7 @@ async def show_task(request: Request[Any, Any, Any], doors: Seams, task_id: From
     try:
         task = await task_after(doors, wanted, wait_s, at_least(request))
     except NotFound as missing:
-        return await on_its_way(doors, "task", wanted, missing)
+        return await on_its_way(doors, ORCHESTRATOR, "task", wanted, missing)
     return document(task, version=task.version)
 
 

@@ -118,13 +118,14 @@ async def test_the_status_tells_who_answers_and_what_waits() -> None:
         away = (await client.get("/v1/status")).json()
     assert [(each["name"], each["reachable"]) for each in told["services"]] == [
         ("orchestrator", True),
+        ("messenger", True),
         ("gateway", True),
     ]
     assert told["queues"] == [
         {"service": "orchestrator", "waiting": 3, "bytes": 250, "share": 0.25, "oldest_s": 1.5}
     ]
     assert told["counts"]["tasks"] == {"queued": 1}
-    assert [each["reachable"] for each in away["services"]] == [False, False]
+    assert [each["reachable"] for each in away["services"]] == [False, False, False]
     assert told["hosts"] == [
         {"name": "local", "state": "silent", "running": 1, "engines": ["echo"], "last_heard_s": 6.0}
     ]

@@ -23,7 +23,7 @@ class LiveHive(ApiHive):
         self.host_refuses = False
         self.waited: list[GetBot] = []
 
-    async def _answer(self, query: Any) -> Any:
+    async def _answer(self, query: Any, service: str | None) -> Any:
         if isinstance(query, GetBot) and (query.wait_up_s or query.wait_gone_s):
             self.waited.append(query)
             bot = await self.bot(query.bot_id)
@@ -35,7 +35,7 @@ class LiveHive(ApiHive):
                 await self.decide(NoteBotUp(bot_id=query.bot_id, generation=generation, pid=7, host="local"))
             else:
                 await self.decide(NoteBotStopped(bot_id=query.bot_id, generation=generation))
-        return await super()._answer(query)
+        return await super()._answer(query, service)
 
 
 @pytest.fixture
