@@ -9,18 +9,21 @@ import msgspec
 from nats.aio.msg import Msg  # noqa: TID251
 
 from bots.lease import LASTS_S, Lease, lost
+from bots.pace import first_beat, next_beat
 from shared.contracts.naming import heartbeat_subject
 from shared.contracts.orchestrator.protocol import Heartbeat, HeartbeatAnswer
-from shared.contracts.words import HEARTBEAT_INTERVAL
 from shared.kernel.codec import encode
 from shared.kernel.errors import Unavailable
 from shared.runtime.clock import monotonic
 from shared.runtime.connection import Connection, status_of
+from shared.runtime.ids import jittered
 
-INTERVAL_S: Final = HEARTBEAT_INTERVAL.total_seconds()
 SOON_S: Final = 0.005
 """So long a heartbeat for what was just taken waits for more to name. What ends sooner needs none: its report
 says that it was taken."""
+
+LATE_MAX_S: Final = 0.5
+"""A beat may come so much late before the end of the lease is watched late, too."""
 
 _answers = msgspec.json.Decoder(HeartbeatAnswer)
 
@@ -46,7 +49,7 @@ class Body(Protocol):
 
 
 class Heart:
-    """Beats until cancelled."""
+    """Beats until cancelled: one timer, and no task that wakes up."""
 
     def __init__(self, connection: Connection, bot_id: str, body: Body) -> None:
         self.lease = Lease()
@@ -55,22 +58,21 @@ class Heart:
         self._body = body
         self._numbers = count()
         self._unanswered: dict[int, tuple[str, float]] = {}
-        self._due = asyncio.Event()
+        self._next_at = 0.0
+        self._next: asyncio.TimerHandle | None = None
         self._soon: asyncio.TimerHandle | None = None
         self._cut_off: asyncio.TimerHandle | None = None
+        self._cut_off_at: float | None = None
 
     async def run(self) -> None:
-        """Beat each second."""
-        loop = asyncio.get_running_loop()
+        """Beat each second, the first time now."""
         try:
-            while True:
-                self._due.clear()
-                next_one = loop.call_later(INTERVAL_S, self._due.set)
-                await self.beat()
-                await self._due.wait()
-                next_one.cancel()
+            self._next_at = first_beat(monotonic(), jittered)
+            self._wait_for_next()
+            self.now()
+            await asyncio.get_running_loop().create_future()
         finally:
-            for timer in (self._soon, self._cut_off):
+            for timer in (self._next, self._soon, self._cut_off):
                 if timer is not None:
                     timer.cancel()
 
@@ -80,13 +82,10 @@ class Heart:
             self._soon = asyncio.get_running_loop().call_later(SOON_S, self._on_soon)
 
     def now(self) -> None:
-        """Something changed that the owner should know before the second is over."""
-        self._due.set()
-
-    async def beat(self) -> None:
-        """Send one heartbeat."""
+        """Send one heartbeat: something changed that the owner should know before the second is over."""
         now = monotonic()
         self._forget_older_than(now - LASTS_S)
+        self._watch_the_end(now)
         if not self._connection.connected:
             return  # it would be sent later, and say what is no longer so
         heartbeat = self._body.heartbeat()
@@ -94,9 +93,18 @@ class Heart:
         reply = self._connection.replies.expect(self._hearing(number, heartbeat))
         self._unanswered[number] = (reply, now)
         try:
-            await self._connection.publish(self._subject, encode(heartbeat), reply)
+            self._connection.say(self._subject, encode(heartbeat), reply)
         except Unavailable:
             self._forget(number)
+
+    def _on_time(self) -> None:
+        self._next_at = next_beat(self._next_at, monotonic())
+        self._wait_for_next()
+        self.now()
+
+    def _wait_for_next(self) -> None:
+        wait_s = self._next_at - monotonic()
+        self._next = asyncio.get_running_loop().call_later(wait_s, self._on_time)
 
     def _hearing(self, number: int, heartbeat: Heartbeat) -> Callable[[Msg], None]:
         def hear(message: Msg) -> None:
@@ -114,17 +122,29 @@ class Heart:
 
     def _prove(self, sent_at: float) -> None:
         self.lease.prove(sent_at)
-        ends_at = self.lease.ends_at()
-        assert ends_at is not None
         if self._cut_off is not None:
             self._cut_off.cancel()
-        loop = asyncio.get_running_loop()
-        self._cut_off = loop.call_later(max(0.0, ends_at - monotonic()), self._body.on_cut_off)
+            self._cut_off = None
+        self._watch_the_end(monotonic())
+
+    def _watch_the_end(self, now: float) -> None:
+        """Have a timer for the end of the lease, if it comes before we look again."""
+        ends_at = self.lease.ends_at()
+        if self._cut_off is not None or ends_at is None or ends_at == self._cut_off_at:
+            return
+        if ends_at <= self._next_at + LATE_MAX_S:
+            wait_s = max(0.0, ends_at - now)
+            self._cut_off = asyncio.get_running_loop().call_later(wait_s, self._on_end, ends_at)
+
+    def _on_end(self, ended_at: float) -> None:
+        self._cut_off = None
+        self._cut_off_at = ended_at
+        self._body.on_cut_off()
 
     def _on_soon(self) -> None:
         self._soon = None
         if self._body.has_news():
-            self._due.set()
+            self.now()
 
     def _forget(self, number: int) -> None:
         reply, _ = self._unanswered.pop(number)

@@ -17,7 +17,7 @@ from nats.aio.msg import Msg  # noqa: TID251
 from bots.engines.choice import ENGINES, EXTERNAL
 from bots.launch import LIMITS, Ground, check, environment, log_of
 from bots.post import letter, store
-from bots.runtime import PAGE_BYTES
+from bots.runtime import rss_bytes
 from bots.users import Users
 from shared.contracts.naming import host_report_subject, host_subject
 from shared.contracts.orchestrator.commands import ReportBotExit
@@ -261,9 +261,15 @@ def _kill_group(pid: int) -> None:
 
 def _rss_bytes(pid: int) -> int:
     try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE_BYTES
-    except (FileNotFoundError, ProcessLookupError):
+        statm = os.open(f"/proc/{pid}/statm", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
         return 0  # it just ended
+    try:
+        return rss_bytes(statm)
+    except ProcessLookupError:
+        return 0
+    finally:
+        os.close(statm)
 
 
 def _put_aside(log: Path) -> None:

@@ -178,7 +178,8 @@ class BotProcess:
             self.leave()
         elif answer.drain and not self._draining:
             self.drain()
-        self._look()
+        elif gone or self._pull.want != self._free_slots():
+            self._look()
 
     def on_cut_off(self) -> None:
         """Nobody answered for too long: another bot may get the work."""
@@ -308,14 +309,14 @@ async def run(
     identity: Identity,
     engine: Engine | None,
     on_message: OnMessage | None = None,
-    on_begin: Callable[[Talk], None] | None = None,
+    on_begin: Callable[[BotProcess], None] | None = None,
 ) -> bool:
     """Connect and work until told to leave; False when the broker does not let it in."""
     connection = await connect(identity.settings)
     try:
         process = BotProcess(identity, engine, connection, on_message)
         if on_begin is not None:
-            on_begin(process.talk)
+            on_begin(process)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, process.on_stop_signal)

@@ -65,6 +65,7 @@ def assemble(runtime: Runtime) -> Assembly:
         scene,
         answers,
         moment=moment,
+        monotonic=runtime.monotonic,
         owned=runtime.owned,
         connected=lambda: runtime.connection.connected,
     )
@@ -106,8 +107,8 @@ def assemble(runtime: Runtime) -> Assembly:
         views=[view],
         tables=[table],
         todo=orchestrator.todo,
+        straight=[(heartbeat_subject("*"), doors.on_heartbeat)],
         subscriptions=[
-            (heartbeat_subject("*"), doors.on_heartbeat),
             (host_report_subject("*"), doors.on_host_report),
             (file_subject("*", "*"), doors.on_file),
         ],

@@ -1,6 +1,7 @@
 """Where bots and hosts come in over the broker: heartbeats, host reports, requests for files."""
 
 import asyncio
+import contextlib
 import logging
 from typing import Final, Protocol
 
@@ -52,7 +53,7 @@ class Doors:
         self._connection = connection
         self._places = asyncio.Semaphore(FILES_AT_ONCE_MAX)
 
-    async def on_heartbeat(self, message: Message) -> None:
+    def on_heartbeat(self, message: Message) -> None:
         """On `hb.<bot>`."""
         try:
             heartbeat = _heartbeats.decode(message.data)
@@ -64,7 +65,8 @@ class Doors:
             return
         answer = self._orchestrator.hear(heartbeat)
         if answer is not None and message.reply:
-            await self._connection.publish(message.reply, encode(answer))
+            with contextlib.suppress(Unavailable):  # unanswered, it beats again
+                self._connection.say(message.reply, encode(answer))
 
     async def on_host_report(self, message: Message) -> None:
         """On `host.<host>.report`."""

@@ -129,6 +129,8 @@ def missing_queues(scene: Scene) -> list[Step]:
 def _outstanding(scene: Scene, bot_id: BotId, moment: Moment) -> list[Step]:
     entry, liveness = scene.board.bots[bot_id], scene.liveness
     state = entry.state
+    if isinstance(state, Up) and liveness.quiet_s(bot_id, moment.mono) <= BEAT_MISSED_AFTER_S:
+        return []  # as nearly all of them nearly always
     if isinstance(state, NoBot):
         return []
     host = scene.hosts.home(state.spec)

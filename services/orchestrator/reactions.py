@@ -102,7 +102,10 @@ def passed(scene: Scene, moment: Moment) -> list[Step]:
 def todo(scene: Scene, moment: Moment) -> list[Step]:
     """Everything outstanding in the partitions that are ours."""
     scene.board.due_retries(moment.utc)
-    return [*passed(scene, moment), *fill(scene, set(scene.board.bots), moment)]
+    steps = passed(scene, moment)
+    if scene.board.lines.wanted():
+        steps += fill(scene, set(scene.board.bots), moment)
+    return steps
 
 
 def answer(board: Board, heartbeat: Heartbeat) -> HeartbeatAnswer:

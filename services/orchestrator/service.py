@@ -47,12 +47,14 @@ class Orchestrator:
         answers: Answers,
         *,
         moment: Callable[[], Moment],
+        monotonic: Callable[[], float],
         owned: Callable[[], frozenset[int]],
         connected: Callable[[], bool],
     ) -> None:
         self._scene = scene
         self._answers = answers
         self._moment = moment
+        self._monotonic = monotonic
         self._owned = owned
         self._connected = connected
         self._news: deque[Change] = deque()
@@ -116,7 +118,7 @@ class Orchestrator:
             bot.spec, bot.generation, heartbeat
         )
         if its_own:
-            self._scene.liveness.hear(heartbeat, self._moment().mono)
+            self._scene.liveness.hear(heartbeat, self._monotonic())
         entry = board.bots.get(bot_id)
         if (partition_of(bot_id) if entry is None else entry.partition) not in self._owned():
             return None
@@ -254,4 +256,4 @@ class Orchestrator:
         self._scene.queues.restart()
 
     def _is_ready(self, bot_id: BotId) -> bool:
-        return self._scene.liveness.is_ready(bot_id, self._moment().mono)
+        return self._scene.liveness.is_ready(bot_id, self._monotonic())

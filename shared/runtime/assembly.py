@@ -24,6 +24,7 @@ from shared.runtime.publish import Publisher
 from shared.runtime.queries import Answer, Ask
 from shared.runtime.settings import Settings
 from shared.runtime.store import EventStore
+from shared.runtime.straight import Hear
 from shared.runtime.views import Rows, Table
 
 S = TypeVar("S")
@@ -42,6 +43,7 @@ class Assembly:
     tables: Sequence[Table] = ()
     todo: Callable[[frozenset[int]], Awaitable[None]] | None = None
     subscriptions: Sequence[tuple[str, Callable[[Msg], Awaitable[None]]]] = ()
+    straight: Sequence[tuple[str, Hear]] = ()  # as subscriptions, but heard at once and without headers
     background: Sequence[Callable[[], Coroutine[Any, Any, None]]] = ()
     closing: Sequence[Callable[[], Awaitable[None]]] = ()
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 import msgspec
-from nats.aio.client import Client, Server  # noqa: TID251
+from nats.aio.client import Server  # noqa: TID251
 from nats.aio.msg import Msg  # noqa: TID251
 from nats.aio.subscription import Subscription  # noqa: TID251
 from nats.errors import Error as NatsError  # noqa: TID251
@@ -20,14 +20,15 @@ from shared.runtime.clock import monotonic
 from shared.runtime.ids import jittered
 from shared.runtime.replies import Replies
 from shared.runtime.settings import Settings
+from shared.runtime.straight import Hear, StraightClient
 
 FIRST_CONNECTION_WITHIN_S: Final = 30.0
 RECONNECT_FIRST_S: Final = 0.05
 RECONNECT_MAX_S: Final = 2.0
 CREDENTIALS_REFUSED_FOR_S: Final = 5.0  # so long a broker may refuse us while it starts; then we give up
 PENDING_BYTES_MAX: Final = 32 * 1024 * 1024
-PING_INTERVAL_S: Final = 5
-PINGS_UNANSWERED_MAX: Final = 2
+PING_INTERVAL_S: Final = 10
+PINGS_UNANSWERED_MAX: Final = 1
 DRAIN_WITHIN_S: Final = 5
 
 STATUS: Final = "Status"
@@ -71,7 +72,7 @@ class Connection:
     The process then has to end; whoever started it starts it again.
     """
 
-    def __init__(self, nc: Client, sender: str) -> None:
+    def __init__(self, nc: StraightClient, sender: str) -> None:
         self.nc = nc
         self.sender = sender
         self.closed = asyncio.Event()
@@ -153,6 +154,20 @@ class Connection:
         except NatsError as error:
             raise Unavailable(f"cannot publish on {subject}: {error}") from error
 
+    async def hear(self, subject: str, hear: Hear, *, headers: bool = True) -> None:
+        """Hear what is published, straight from the socket: `hear` must be quick."""
+        try:
+            await self.nc.hear(subject, hear, headers=headers)
+        except NatsError as error:
+            raise Unavailable(f"cannot subscribe to {subject}: {error}") from error
+
+    def say(self, subject: str, data: bytes, reply: str = "") -> None:
+        """Publish at once, or not at all while the broker is away."""
+        try:
+            self.nc.say(subject, data, reply)
+        except NatsError as error:
+            raise Unavailable(f"cannot publish on {subject}: {error}") from error
+
     async def close(self, drain: bool = True) -> None:  # noqa: FBT001, FBT002 - one word, at the end of a process
         """Leave; with `drain`, what was received and said before is finished first."""
         if self._calling is not None:
@@ -226,7 +241,7 @@ def _remove(
 
 async def connect(settings: Settings, *, within: float = FIRST_CONNECTION_WITHIN_S) -> Connection:
     """Connect as the sender of these settings; Unavailable if that does not succeed `within` seconds."""
-    nc = Client()
+    nc = StraightClient()
     connection = Connection(nc, settings.sender)
     try:
         async with asyncio.timeout(within):

@@ -112,6 +112,8 @@ class Process:
         dead = DeadLetterBox(self._service, connection, publisher)
         intake = Intake(assembly.commands)
         replay = Replay(intake, dead, refusals)
+        for subject, hear in assembly.straight:
+            await connection.hear(subject, hear, headers=False)
         for subject, callback in assembly.subscriptions:
             await connection.subscribe(subject, callback)
         answers = list(assembly.queries)

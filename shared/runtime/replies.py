@@ -3,14 +3,15 @@
 from collections.abc import Callable
 from itertools import count
 
-from nats.aio.client import Client  # noqa: TID251
 from nats.aio.msg import Msg  # noqa: TID251
+
+from shared.runtime.straight import StraightClient
 
 
 class Replies:
     """Hands each answer to who waits for it; late answers to nobody are dropped."""
 
-    def __init__(self, nc: Client) -> None:
+    def __init__(self, nc: StraightClient) -> None:
         self._nc = nc
         self._prefix = ""
         self._count = count()
@@ -20,7 +21,7 @@ class Replies:
     async def start(self) -> None:
         """Begin to listen."""
         self._prefix = f"{self._nc.new_inbox()}."
-        await self._nc.subscribe(f"{self._prefix}*", cb=self._on_message)
+        await self._nc.hear(f"{self._prefix}*", self._on_message, headers=True)
 
     def expect(self, hear: Callable[[Msg], None], lose: Callable[[], None] | None = None) -> str:
         """A fresh reply subject; what comes there goes to `hear` until it is forgotten.
@@ -43,7 +44,7 @@ class Replies:
         self._waiting.pop(reply, None)
         self._losers.pop(reply, None)
 
-    async def _on_message(self, message: Msg) -> None:
+    def _on_message(self, message: Msg) -> None:
         hear = self._waiting.get(message.subject)
         if hear is not None:
             hear(message)

@@ -152,6 +152,7 @@ class Workshop:
             self.scene,
             self.answers,
             moment=self.moment,
+            monotonic=lambda: self.moment().mono,
             owned=lambda: self.owned,
             connected=lambda: self.connected,
         )
