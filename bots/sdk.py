@@ -13,8 +13,8 @@ from bots.engines import Emit, Work
 from bots.engines.choice import EXTERNAL
 from bots.engines.echo import text_output
 from bots.identity import Identity
-from bots.runtime import run
-from bots.talk import ASK_WITHIN_S, Failed, Message, NoAnswer, NotSent, OnMessage, Talk
+from bots.runtime import BotProcess, run
+from bots.talk import ASK_WITHIN_S, Failed, Message, NoAnswer, NotSent, OnMessage
 from shared.contracts.naming import bot_sender
 from shared.contracts.orchestrator.commands import Done, End, Undone
 from shared.contracts.orchestrator.facts import BotSpec, TaskError
@@ -111,7 +111,7 @@ class Bot:
             settings=told,
         )
         self._begun = asyncio.Event()
-        self._talk: Talk
+        self._process: BotProcess
 
     @classmethod
     def from_env(cls, *, slots: int = SLOTS_DEFAULT) -> "Bot":
@@ -144,7 +144,7 @@ class Bot:
 
         What is sent to one recipient with one priority arrives in the order in which it was begun.
         """
-        talk = await self._talking()
+        talk = (await self._running()).talk
         return await talk.send(to, content, priority=priority, ttl_s=ttl_s, hold=hold, kind=kind)
 
     async def ask(
@@ -157,13 +157,17 @@ class Bot:
         kind: MessageKind = MessageKind.CHAT,
     ) -> Message:
         """Send a message and wait for the answer; NoAnswer, a TimeoutError, when there is none in time."""
-        talk = await self._talking()
+        talk = (await self._running()).talk
         return await talk.ask(to, content, within_s=within_s, priority=priority, kind=kind)
 
-    def _begin(self, talk: Talk) -> None:
-        self._talk = talk
+    async def drain(self) -> None:
+        """Begin nothing new; `run` returns when what is in hand has ended."""
+        (await self._running()).drain()
+
+    def _begin(self, process: BotProcess) -> None:
+        self._process = process
         self._begun.set()
 
-    async def _talking(self) -> Talk:
+    async def _running(self) -> BotProcess:
         await self._begun.wait()
-        return self._talk
+        return self._process
