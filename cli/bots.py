@@ -37,6 +37,8 @@ COLUMNS: Final = (
     "uptime",
     "reason",
 )
+NONE: Final = "No bots: `hive bots launch alpha --engine shell --workspace .`"
+SPARE: Final = ("pid", "uptime", "memory", "pool", "types", "free", "engine")
 
 
 @click.group(cls=Nouns)
@@ -57,7 +59,7 @@ def list_bots(session: Session, *, retired: bool, pool: str | None, limit: int) 
         screen.document(listed)
         return
     rows = [_row(bot) for bot in listed.typed(BotDoc)]
-    screen.table(COLUMNS, rows, empty="No bots: `hive bots launch alpha --engine shell --workspace .`")
+    screen.table(COLUMNS, rows, empty=NONE, spare=SPARE)
 
 
 def _row(bot: BotDoc) -> list[object]:
@@ -357,7 +359,8 @@ def history(session: Session, *, name: str, limit: int, cursor: str | None, full
     else:
         rows = [_history_row(entry) for entry in entries]
         columns = ("at", "task", "type", "end", "ran", "content", "output")
-        screen.table(columns, rows, empty="It did nothing yet.")
+        spare = ("at", "ran", "type")
+        screen.table(columns, rows, empty="It did nothing yet.", spare=spare)
     if listed.next_cursor is not None:
         click.echo(f"More: add --cursor {listed.next_cursor}", err=True)
 

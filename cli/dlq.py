@@ -59,7 +59,7 @@ def list_letters(session: Session, *, state: str | None, limit: int, cursor: str
         for letter in letters.items
     ]
     columns = ("id", "service", "state", "at", "attempts", "subject", "reason")
-    screen.table(columns, rows, empty="No dead letters.")
+    screen.table(columns, rows, empty="No dead letters.", spare=("state", "attempts", "at", "subject"))
     for service in letters.unavailable:
         click.echo(f"{service} does not tell of its own: it is away.", err=True)
     if letters.next_cursor is not None:

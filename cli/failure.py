@@ -58,10 +58,12 @@ class Failure(click.ClickException):
         if self.as_json:
             import msgspec  # noqa: PLC0415 - only when something is shown
 
-            click.echo(msgspec.json.encode(self.document()).decode(), file=out)
+            click.echo(msgspec.json.encode(self.document()).decode(), file=out, color=self.show_color)
             return
-        click.echo(f"{click.style('error:', fg='red', bold=True)} {self.what}", file=out)
+        click.echo(
+            f"{click.style('error:', fg='red', bold=True)} {self.what}", file=out, color=self.show_color
+        )
         if self.why:
-            click.echo(f"  why:  {self.why}", file=out)
+            click.echo(f"  why:  {self.why}", file=out, color=self.show_color)
         if self.todo:
-            click.echo(f"  next: {self.todo}", file=out)
+            click.echo(f"  next: {self.todo}", file=out, color=self.show_color)

@@ -49,6 +49,15 @@ _NOUNS: Final[dict[str, _Noun]] = {
 }
 
 
+class _Dumb(click.ParamType[bool]):
+    """Whether the terminal is one that can only print."""
+
+    name = "terminal"
+
+    def convert(self, value: str | bool, param: click.Parameter | None, ctx: click.Context | None) -> bool:  # noqa: ARG002, FBT001
+        return value is True or value == "dumb"
+
+
 class _Root(click.Group):
     """Loads a noun's module when the noun is typed; help needs none of them."""
 
@@ -70,8 +79,14 @@ class _Root(click.Group):
 
 @click.command(cls=_Root, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(VERSION, message="%(version)s")
-def hive() -> None:
+@click.option("no_color", "--no-color", is_flag=True, help="No colours; NO_COLOR says so, too.")
+@click.option("asked_for_none", "--asked-for-none", envvar="NO_COLOR", hidden=True)
+@click.option("dumb", "--dumb", envvar="TERM", hidden=True, type=_Dumb())
+@click.pass_context
+def hive(context: click.Context, *, no_color: bool, asked_for_none: str | None, dumb: bool | None) -> None:
     """Run fleets of bots: launch them, give them tasks, get the results, and lose nothing on the way."""
+    if no_color or asked_for_none or dumb:
+        context.color = False
 
 
 class Nouns(click.Group):

@@ -1,5 +1,6 @@
 """What is shown: documents for programs, tables for people, and nothing that could steer a terminal."""
 
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -9,9 +10,12 @@ from typing import Final, TypeVar
 import click
 import msgspec
 
+from cli import grid
+
 T = TypeVar("T")
 
 CELL_CHARS_MAX: Final = 60
+GAP: Final = " " * grid.GAP
 _COLOURS: Final[dict[str, str]] = {
     **dict.fromkeys(("completed", "idle", "ready", "ok", "committed"), "green"),
     **dict.fromkeys(("running", "busy", "assigned", "starting"), "cyan"),
@@ -32,31 +36,25 @@ def line(value: object) -> None:
     click.echo(msgspec.json.format(body, indent=-1).decode())
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str) -> None:
-    """Rows under headings: fitted to a terminal, else in full, so that they can be searched."""
+def table(
+    columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str, spare: Sequence[str] = ()
+) -> None:
+    """Rows under headings: fitted to a terminal (`grid.fit`), else in full, so that they can be searched."""
     cells = [[one_line(cell) for cell in row] for row in rows]
     if not cells:
         click.echo(empty, err=True)
         return
-    if sys.stdout.isatty():
-        _rich_table(columns, cells)
+    if not sys.stdout.isatty():
+        widths = [max(len(row[i]) for row in [list(columns), *cells]) for i in range(len(columns))]
+        for row in [[column.upper() for column in columns], *cells]:
+            click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
         return
-    widths = [max(len(row[i]) for row in [list(columns), *cells]) for i in range(len(columns))]
-    for row in [[column.upper() for column in columns], *cells]:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
-def _rich_table(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
-    from rich.console import Console  # noqa: PLC0415 - slow to import, and only a terminal needs it
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
-
-    shown = Table(box=None, pad_edge=False, header_style="dim")
-    for column in columns:
-        shown.add_column(column, overflow="ellipsis", no_wrap=True, min_width=len(column))
+    fitted = grid.fit(columns, cells, shutil.get_terminal_size().columns, spare)
+    heading = [grid.padded(columns[index], width) for index, width in fitted]
+    click.echo(click.style(GAP.join(heading).rstrip(), dim=True))
     for row in cells:
-        shown.add_row(*(Text(cell, style=_COLOURS.get(cell, "")) for cell in row))
-    Console().print(shown)
+        shown = [coloured(row[index], grid.padded(row[index], width)) for index, width in fitted]
+        click.echo(GAP.join(shown).rstrip())
 
 
 def fields(pairs: Sequence[tuple[str, object]]) -> None:
@@ -67,9 +65,10 @@ def fields(pairs: Sequence[tuple[str, object]]) -> None:
         click.echo(f"{click.style(name.ljust(width), dim=True)}  {coloured(value)}")
 
 
-def coloured(word: str) -> str:
+def coloured(word: str, shown: str | None = None) -> str:
     """A state in its colour."""
-    return click.style(word, fg=_COLOURS[word]) if word in _COLOURS else word
+    told = word if shown is None else shown
+    return click.style(told, fg=_COLOURS[word]) if word in _COLOURS else told
 
 
 def safe(text: str) -> str:
@@ -139,22 +138,16 @@ def text(body: str) -> None:
 @contextmanager
 def progress(label: str, total: int | None, *, quiet: bool) -> Iterator[Callable[[int], None]]:
     """A bar on standard error; the function given adds to it. Silent where no terminal is."""
-    if quiet or not sys.stderr.isatty():
+    if quiet or not sys.stderr.isatty() or plain_terminal():
         yield lambda _count: None
         return
-    from rich.console import Console  # noqa: PLC0415 - slow to import, and only a terminal needs it
-    from rich.progress import (  # noqa: PLC0415  # noqa: PLC0415
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        SpinnerColumn,
-        TextColumn,
-        TimeElapsedColumn,
-    )
+    from cli import progress as bars  # noqa: PLC0415 - only a terminal needs it
 
-    columns = [SpinnerColumn(), TextColumn("{task.description}", markup=False)]
-    counted = [] if total is None else [BarColumn(), MofNCompleteColumn()]
-    bar = Progress(*columns, *counted, TimeElapsedColumn(), console=Console(stderr=True), transient=True)
-    with bar:
-        job = bar.add_task(label, total=total)
-        yield lambda count: bar.advance(job, count)
+    with bars.shown(label, total) as bar:
+        yield bar.add
+
+
+def plain_terminal() -> bool:
+    """Whether the terminal can do nothing but print (TERM=dumb)."""
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.find_root().params.get("dumb"))

@@ -7,8 +7,10 @@ import msgspec
 
 from cli import screen
 from cli.client import decode
+from cli.data_dir import DataDir
 from cli.failure import Exit
 from cli.session import Session, talking
+from shared.runtime.broker import read_stuck
 from shared.contracts.orchestrator.queries import HostDoc
 
 SILENT: Final = "silent"
@@ -61,6 +63,10 @@ def status(session: Session) -> None:
         screen.document(answer.content)
     else:
         _show(client.url, told)
+    stuck = _stuck(session)
+    if stuck is not None:
+        click.echo(f"\nThe broker stores no more: {stuck}. `hive doctor` says what to do.", err=True)
+        raise SystemExit(Exit.UNAVAILABLE)
     silent = any(host.state == SILENT for host in told.hosts or ())
     if silent or not all(service.reachable for service in told.services):
         raise SystemExit(Exit.UNAVAILABLE)
@@ -85,7 +91,7 @@ def _show(url: str, told: Status) -> None:
         )
     columns = ("service", "state", "answered in", "waiting", "queue", "oldest", "dead letters")
     click.echo()
-    screen.table(columns, rows, empty="No services.")
+    screen.table(columns, rows, empty="No services.", spare=("queue", "oldest"))
     click.echo()
     _show_hosts(told.hosts)
     if told.counts is None:
@@ -106,3 +112,10 @@ def _show_hosts(hosts: list[HostDoc] | None) -> None:
     columns = ("bot host", "state", "bots", "last report", "engines")
     screen.table(columns, rows, empty="No bot host has been heard: no bot starts until one is.")
     click.echo()
+
+
+def _stuck(session: Session) -> str | None:
+    """Why the broker of the hive that runs here stores nothing; None if it does, or is not ours to ask."""
+    running = DataDir(session.data).running()
+    here = running is not None and session.url in (None, running.url)
+    return read_stuck(running.monitor_url) if running and here and running.monitor_url else None

@@ -95,7 +95,7 @@ def timeline(session: Session, *, task_id: str) -> None:
         )
         for entry in decode(answer, Timeline).entries
     ]
-    screen.table(("at", "after", "fact", "actor", "detail"), rows, empty="No facts.")
+    screen.table(("at", "after", "fact", "actor", "detail"), rows, empty="No facts.", spare=("actor", "at"))
 
 
 def _decision(decision: Decision) -> str:

@@ -55,6 +55,6 @@ def tasks(
         (task.id, task.state, task.type, task.priority, task.bot, screen.duration(took_s(task)), task.content)
         for task in listed.typed(TaskDoc)
     ]
-    screen.table(COLUMNS, rows, empty="No tasks.")
+    screen.table(COLUMNS, rows, empty="No tasks.", spare=("type", "took", "priority", "bot"))
     if listed.next_cursor is not None:
         click.echo(f"More: add --cursor {listed.next_cursor}", err=True)
