@@ -85,7 +85,7 @@ class SandboxReport:
             case _:
                 return (
                     f"programs cannot read the data directory, by {self.mechanism} ({tried}). That box "
-                    "is the boundary, not the shell's list of programs: git and python3 of it can start any other"
+                    "is the boundary, not the shell's list of programs: git and python3 of it start any other"
                 )
 
 

@@ -1,14 +1,21 @@
 """The hive's own broker: started on its store, started again on the same ports when it ends."""
 
 import asyncio
+import shutil
 from collections.abc import Callable
+from pathlib import Path
+from typing import Final
 
 from cli import ports, probing
 from cli.data_dir import DataDir
 from cli.plan import STEADY_AFTER_S, Plan, backoff_s
 from shared.runtime import clock
-from shared.runtime.broker import BrokerConfig, BrokerError, BrokerProcess
+from shared.runtime.broker import BrokerConfig, BrokerError, BrokerProcess, read_stuck
 from shared.runtime.credentials import Authority
+
+LOOK_EVERY_S: Final = 1.0
+ROOM_BYTES: Final = 64 * 1024 * 1024  # free before a server that met a full disk is started again
+ROOM_SHARE: Final = 0.1  # of a small disk, less will do
 
 
 class Broker:
@@ -55,12 +62,28 @@ class Broker:
         await asyncio.to_thread(self._process.wait_ready)
 
     async def keep_running(self, changed: Callable[[], None]) -> None:
-        """Start it again whenever it ends, for ever."""
+        """Start it again whenever it ends, or has stopped to store and there is room again; for ever."""
         while True:
-            await probing.gone(self._process.pid)
+            async with asyncio.TaskGroup() as watches:
+                seeing = watches.create_task(self._see_stuck())
+                await probing.gone(self._process.pid)
+                seeing.cancel()
             if self._stopping:
                 return
             await self._start_again(changed)
+
+    async def _see_stuck(self) -> None:
+        """End a server that met a full disk, once there is room: only a new one stores again."""
+        while (why := await asyncio.to_thread(read_stuck, self._process.monitor_url)) is None:  # noqa: ASYNC110
+            await asyncio.sleep(LOOK_EVERY_S)  # another process will know; there is no event to wait for
+        self._say(
+            f"the broker stores no more: {why}; free space under {self._folder}, then it goes on by itself"
+        )
+        while not has_room(self._folder):  # noqa: ASYNC110 - the same
+            await asyncio.sleep(LOOK_EVERY_S)
+        self._say("there is room again: nats-server is started anew")
+        self._started_at = -STEADY_AFTER_S  # not a crash
+        await asyncio.to_thread(self._process.stop)
 
     async def _start_again(self, changed: Callable[[], None]) -> None:
         steady = clock.monotonic() - self._started_at > STEADY_AFTER_S
@@ -96,3 +119,9 @@ class Broker:
         self._process.kill()
         for port in self._held:
             port.close()
+
+
+def has_room(folder: Path) -> bool:
+    """Whether a server can store for a while there."""
+    usage = shutil.disk_usage(folder)
+    return usage.free >= min(ROOM_BYTES, usage.total * ROOM_SHARE)

@@ -63,6 +63,13 @@ def _broker(running: Running, monitor_url: str, now: datetime) -> Iterator[Check
             detail="sync_interval is not always: acknowledged survives kill -9, but not a power cut",
             remedy="`hive up --durability fsync`",
         )
+    if (why := broker.read_stuck(monitor_url)) is not None:
+        yield Check(
+            name="broker",
+            level=FAIL,
+            detail=f"it stores no more: {why}",
+            remedy=f"free space under {proof.store_dir}; `hive up` then starts it again by itself",
+        )
     yield _store(proof)
     yield _clock(monitor_url, now)
 

@@ -1,6 +1,7 @@
 """Starting the supervisor: the data directory is locked, the zygote warms up, keys are made, then it runs."""
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import Callable
 from typing import IO, Final
@@ -21,7 +22,12 @@ from shared.runtime.credentials import AUTHORITY_FILE, Authority, CredentialsErr
 from shared.runtime.ids import short_token
 from shared.runtime.zygote import Zygote
 
-IMPORTED_FIRST: Final = ("services.gateway.__main__", "services.orchestrator.__main__", "bots.__main__")
+IMPORTED_FIRST: Final = (
+    "services.gateway.__main__",
+    "services.orchestrator.__main__",
+    "services.messenger.__main__",
+    "bots.__main__",
+)
 KEY_BYTES: Final = 32
 LEFT_OVER_S: Final = 10.0
 """So long a killed hive's processes may take to end: its zygote gives them 5 s."""
@@ -158,6 +164,10 @@ def _saying(*, as_json: bool, starter: Starter | None) -> Callable[[str], None]:
     def say(text: str) -> None:
         if starter is not None:
             starter.say(text)
+        with contextlib.suppress(OSError):  # a log on a full disk must not end what still works
+            print_out(text)
+
+    def print_out(text: str) -> None:
         if as_json or starter is not None:
             click.echo(f"{clock.now().isoformat(timespec='milliseconds')} {text}", err=True)
         else:

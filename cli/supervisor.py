@@ -24,7 +24,8 @@ from shared.runtime.settings import Settings
 if TYPE_CHECKING:
     from bots.sandbox import SandboxReport
 
-SERVICES: Final = ("gateway", "orchestrator")
+WRITE_AGAIN_S: Final = 2.0
+SERVICES: Final = ("gateway", "orchestrator", "messenger")
 
 
 class Supervisor:
@@ -169,8 +170,16 @@ class Supervisor:
         )
 
     def write_running(self) -> None:
-        """Say where the hive is found; written again whenever a process id is new."""
-        self._data.write_running(self.running())
+        """Say where the hive is found; written again whenever a process id is new, and until it could be."""
+        try:
+            self._data.write_running(self.running())
+        except OSError as error:  # the disk is full: that must not end what still works
+            self._say(f"{self._data.running_file} cannot be written now: {error.strerror}")
+            asyncio.get_running_loop().call_later(WRITE_AGAIN_S, self._write_again)
+
+    def _write_again(self) -> None:
+        if not self._stop.is_set():
+            self.write_running()
 
 
 def sandbox_report(wanted: str | None) -> "SandboxReport":

