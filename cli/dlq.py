@@ -55,15 +55,36 @@ def list_letters(session: Session, *, state: str | None, limit: int, cursor: str
         screen.document(letters)
         return
     rows = [
-        (letter.id, letter.service, letter.state, letter.at, letter.attempts, letter.subject, letter.reason)
+        (letter.id, letter.service, letter.state, letter.at, letter.attempts, _about(letter), letter.reason)
         for letter in letters.items
     ]
-    columns = ("id", "service", "state", "at", "attempts", "subject", "reason")
-    screen.table(columns, rows, empty="No dead letters.", spare=("state", "attempts", "at", "subject"))
+    columns = ("id", "service", "state", "at", "attempts", "about", "reason")
+    screen.table(columns, rows, empty="No dead letters.", spare=("state", "attempts", "at", "service"))
     for service in letters.unavailable:
         click.echo(f"{service} does not tell of its own: it is away.", err=True)
     if letters.next_cursor is not None:
         click.echo(f"More: add --cursor {letters.next_cursor}", err=True)
+
+
+class _Undelivered(msgspec.Struct, tag="ReplayMessage", tag_field="command"):
+    """A message that failed: its letter's replay would send it again."""
+
+    sender: str
+    recipient: str
+    content: str
+
+
+class _Body(msgspec.Struct):
+    command: _Undelivered
+
+
+def _about(letter: DeadLetter) -> str:
+    """What lies there: a message in its own words, anything else by its subject."""
+    try:
+        lost = msgspec.json.decode(letter.body, type=_Body).command
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return letter.subject
+    return f"{lost.sender} to {lost.recipient}: {screen.first_line(lost.content)}"
 
 
 @dlq.command()
@@ -85,6 +106,7 @@ def show(session: Session, *, letter_id: str) -> None:
             ("reason", letter.reason),
             ("attempts", letter.attempts),
             ("at", letter.at),
+            ("about", _about(letter)),
             ("subject", letter.subject),
             *((name, value) for name, value in letter.headers.items()),
         ]

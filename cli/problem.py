@@ -10,6 +10,12 @@ from cli.failure import Exit, Failure
 _BY_CODE: Final[dict[str, str]] = {
     "task_not_found": "`hive tasks` lists the tasks there are.",
     "bot_not_found": "`hive bots` lists the bots there are.",
+    "message_not_found": "`hive inbox BOT` and `hive conversation A B` list the messages there are.",
+    "recipient_unknown": "correct the name, or add --hold: then it waits until a bot of that name exists.",
+    "inbox_full": "wait until it has read some (`hive inbox BOT --unread`); only P0 gets through now.",
+    "sender_refused": "leave FROM out to speak for yourself, or name a bot there.",
+    "not_delivered": "wait until the bot has it: `hive message show ID`.",
+    "no_recipients": "`hive bots` shows pools and types; `--all` means every bot.",
     "key_not_found": "`hive keys` lists the keys there are.",
     "dead_letter_not_found": "`hive dlq` lists the dead letters there are.",
     "idempotency_key_reused": "use another --key for another task, or the same task with the old one.",

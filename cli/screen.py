@@ -17,9 +17,11 @@ T = TypeVar("T")
 CELL_CHARS_MAX: Final = 60
 GAP: Final = " " * grid.GAP
 _COLOURS: Final[dict[str, str]] = {
-    **dict.fromkeys(("completed", "idle", "ready", "ok", "committed"), "green"),
-    **dict.fromkeys(("running", "busy", "assigned", "starting"), "cyan"),
-    **dict.fromkeys(("queued", "retrying", "draining", "restarting", "warn", "blocked", "silent"), "yellow"),
+    **dict.fromkeys(("completed", "idle", "ready", "ok", "committed", "read", "heard"), "green"),
+    **dict.fromkeys(("running", "busy", "assigned", "starting", "delivered"), "cyan"),
+    **dict.fromkeys(
+        ("queued", "retrying", "draining", "restarting", "warn", "blocked", "silent", "pending"), "yellow"
+    ),
     **dict.fromkeys(("failed", "expired", "broken", "dead", "fail"), "red"),
 }
 

@@ -10,8 +10,8 @@ from cli.client import decode
 from cli.data_dir import DataDir
 from cli.failure import Exit
 from cli.session import Session, talking
-from shared.runtime.broker import read_stuck
 from shared.contracts.orchestrator.queries import HostDoc
+from shared.runtime.broker import read_stuck
 
 SILENT: Final = "silent"
 

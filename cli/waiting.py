@@ -1,6 +1,5 @@
 """Waiting for tasks: long polls, one after another, until the end or until the wait is over."""
 
-import time
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,8 +9,8 @@ import httpx
 from cli import screen
 from cli.client import Client, decode
 from cli.documents import ENDED, STANDING
-from cli.failure import Exit, Failure
-from cli.patience import AGAIN_AFTER_S, AWAY_FOR_S, patiently
+from cli.patience import AWAY_FOR_S, patiently
+from cli.settling import settled
 from shared.contracts.orchestrator.facts import Output
 from shared.contracts.orchestrator.queries import TaskDoc, Why
 from shared.runtime import clock
@@ -19,8 +18,6 @@ from shared.runtime import clock
 POLL_S: Final = 20.0  # of one request; the API grants at most 30
 SHOWN_AFTER_S: Final = 1.0  # what takes longer shows that it goes on
 EXPLAINED_AFTER_S: Final = 2.0  # and then what it waits for
-DECIDED_WITHIN_S: Final = 30.0
-ACCEPTED: Final = 202
 
 
 @dataclass(frozen=True)
@@ -38,19 +35,7 @@ class Seen:
 
 def decided(client: Client, answer: httpx.Response) -> Seen:
     """The task once its owner has decided it: a 202 says where to ask, and that it is stored already."""
-    deadline = clock.monotonic() + DECIDED_WITHIN_S
-    place = answer.headers.get("Location", "")
-    while answer.status_code == ACCEPTED:
-        if clock.monotonic() > deadline or not place:
-            raise Failure(
-                "The task is stored, but not decided yet.",
-                exit_code=Exit.STILL_RUNNING,
-                code="undecided",
-                why=f"its owner did not answer within {DECIDED_WITHIN_S:.0f} s; it will when it is back.",
-                todo=f"`hive task show {place.rpartition('/')[2]}` in a moment; `hive status`.",
-            )
-        time.sleep(AGAIN_AFTER_S)
-        answer = patiently(lambda: client.get(place), deadline - clock.monotonic())
+    answer = settled(client, answer, "task", "hive task show")
     return Seen(decode(answer, TaskDoc), answer.content)
 
 

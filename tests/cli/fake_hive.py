@@ -7,9 +7,10 @@ from typing import Any
 import httpx
 import msgspec
 
+from shared.contracts.messenger.queries import MessageDoc
 from shared.contracts.orchestrator.facts import BotSpec, Output, RetryPolicy, TaskError
 from shared.contracts.orchestrator.queries import Attempt, BotDoc, TaskDoc
-from shared.contracts.words import BotId, Priority, TaskId, TaskType
+from shared.contracts.words import BotId, MessageId, MessageKind, Party, Priority, TaskId, TaskType
 
 NOON = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 Answer = Callable[[httpx.Request], httpx.Response]
@@ -102,3 +103,21 @@ def bot(name: str = "alpha", state: str = "idle", **more: Any) -> BotDoc:
         "free_slots": 3,
     }
     return BotDoc(name=BotId(name), state=state, **(given | more))
+
+
+def message(message_id: str = "m1", state: str = "delivered", **more: Any) -> MessageDoc:
+    given: dict[str, Any] = {
+        "sequence": 5,
+        "version": 6,
+        "sender": Party("alpha"),
+        "recipient": Party("beta"),
+        "content": "the build is red",
+        "priority": Priority.P0,
+        "kind": MessageKind.NOTE,
+        "sent_at": NOON,
+        "updated_at": NOON,
+        "expires_at": NOON + timedelta(hours=1),
+        "deliveries": 1,
+        "deliveries_max": 3,
+    }
+    return MessageDoc(id=MessageId(message_id), state=state, **(given | more))
