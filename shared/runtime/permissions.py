@@ -123,6 +123,7 @@ def _service(service: str, aggregates: Subjects) -> Subjects:
         f"$JS.API.STREAM.CREATE.{naming.LIVE}",
         f"$JS.API.STREAM.CREATE.{naming.DISPATCH}",
         f"$JS.API.STREAM.INFO.{naming.DISPATCH}",
+        f"$JS.API.STREAM.INFO.{naming.LIVE}",
         f"$JS.API.STREAM.CREATE.{naming.bucket_stream(naming.SEATS_BUCKET)}",
     )
 
@@ -169,7 +170,6 @@ ROLES: Final[dict[str, Role]] = {
             naming.run_subject("*"),
             naming.control_subject("*"),
             naming.host_subject("*"),
-            f"$JS.API.STREAM.INFO.{naming.LIVE}",
             f"$JS.API.CONSUMER.CREATE.{naming.DISPATCH}.>",
             f"$JS.API.CONSUMER.DELETE.{naming.DISPATCH}.*",
             f"$JS.API.STREAM.PURGE.{naming.DISPATCH}",
