@@ -11,7 +11,7 @@ import click
 from shared.runtime import private
 from shared.runtime.broker import BrokerConfig
 from shared.runtime.credentials import Authority, create_authority
-from shared.runtime.permissions import BOT_HOST_SENDER, GATEWAY_SENDER, ORCHESTRATOR_SENDER
+from shared.runtime.permissions import BOT_HOST_SENDER, GATEWAY_SENDER, MESSENGER_SENDER, ORCHESTRATOR_SENDER
 from shared.runtime.settings import DURABILITIES
 
 CLIENT_PORT: Final = 4222
@@ -21,6 +21,7 @@ EVERYWHERE: Final = "0.0.0.0"  # noqa: S104 - inside the stack's own network; no
 FOLDERS: Final = {
     "gateway": GATEWAY_SENDER,
     "orchestrator": ORCHESTRATOR_SENDER,
+    "messenger": MESSENGER_SENDER,
     "bots": BOT_HOST_SENDER,
 }
 """Each container mounts one folder of keys, and finds its own user in it."""

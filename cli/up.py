@@ -25,7 +25,8 @@ from shared.runtime.permissions import OPS
 @click.option(
     "--creds-dir",
     type=click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path),
-    help="The .creds files of the broker's users: ops, gateway, svc-orchestrator, svc-bots, and bots.signer.",
+    help="The .creds files of the broker's users: ops, gateway, svc-orchestrator, svc-messenger, svc-bots, "
+    "and bots.signer.",
 )
 @click.option(
     "--durability",

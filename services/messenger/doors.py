@@ -1,0 +1,39 @@
+"""What bots say to the messenger directly, over the broker: Hello."""
+
+import logging
+from typing import Protocol
+
+import msgspec
+
+from services.messenger.service import Messenger
+from shared.contracts.messenger.protocol import Hello
+
+_hellos = msgspec.json.Decoder(Hello)
+_log = logging.getLogger(__name__)
+
+
+class Message(Protocol):
+    """What came over the broker."""
+
+    subject: str
+    reply: str
+    data: bytes
+
+
+class Doors:
+    """Reads what came."""
+
+    def __init__(self, messenger: Messenger) -> None:
+        self._messenger = messenger
+
+    async def on_hello(self, message: Message) -> None:
+        """On `mail.<bot>`: the broker lets nobody use another's subject."""
+        try:
+            hello = _hellos.decode(message.data)
+        except msgspec.DecodeError as error:
+            _log.warning("a hello on %s cannot be read: %s", message.subject, error)
+            return
+        if hello.bot_id != message.subject.split(".")[1]:
+            _log.warning("%s on %s speaks for another bot", hello.bot_id, message.subject)
+        elif message.reply:
+            self._messenger.hear(hello, message.reply)

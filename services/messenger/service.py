@@ -1,0 +1,160 @@
+"""The messenger at work: follows the log, hears Hello, sends mail, and does what is outstanding."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from services.messenger import reactions
+from services.messenger.answers import Answers
+from services.messenger.lanes import LANE_OF
+from services.messenger.scene import Moment, Scene
+from services.messenger.steps import Fetch, Step, key_of
+from shared.contracts.messenger.protocol import Hello, HelloAnswer
+from shared.contracts.naming import LANES, inbox_subject, partition_of
+from shared.contracts.words import LANE_WINDOW, BotId
+from shared.kernel.codec import encode
+from shared.kernel.errors import Behind, Unavailable
+from shared.kernel.messages import Recorded
+from shared.runtime.connection import Connection
+from shared.runtime.outstanding import Outstanding
+
+TICK_S: Final = 0.25
+"""How often time is looked at: a message expires, or is tried again, at most so much late."""
+
+_log = logging.getLogger(__name__)
+
+
+class Messenger:
+    """Sends only what the log has told, in its order, and only to bots whose partition is ours.
+
+    What a commit lets go is sent at once, what time brings within TICK_S, and everything is looked at again
+    by `todo`: so a step that failed, or whose process died, is only late.
+    """
+
+    def __init__(
+        self,
+        scene: Scene,
+        answers: Answers,
+        connection: Connection,
+        *,
+        moment: Callable[[], Moment],
+        owned: Callable[[], frozenset[int]],
+        up_to_date: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._scene = scene
+        self._board = scene.board
+        self._answers = answers
+        self._connection = connection
+        self._moment = moment
+        self._owned = owned
+        self._up_to_date = up_to_date
+        self._newest: dict[BotId, str] = {}
+        self._wake = asyncio.Event()
+        self._outstanding: Outstanding[Step]
+        self._group: asyncio.TaskGroup
+
+    def followed(self, commit: Recorded[Any]) -> None:
+        """A commit as the log tells it."""
+        match commit.aggregate:
+            case "message":
+                self._board.take_message(commit)
+                self._answers.heard(commit)
+            case "broadcast":
+                self._board.take_broadcast(commit)
+            case "bot":
+                self._board.take_bot(commit)
+            case _:
+                self._board.take_key(commit)
+        self._wake.set()
+
+    def hear(self, hello: Hello, reply_to: str) -> None:
+        """A bot says Hello. Only who owns its partition answers."""
+        if partition_of(hello.bot_id) in self._board.owned:
+            self._newest[hello.bot_id] = hello.session
+            self._group.create_task(self._greeted(hello, reply_to))
+
+    async def run(self, perform: Callable[[Step], Awaitable[None]]) -> None:
+        """Do what becomes outstanding, for ever."""
+        async with asyncio.TaskGroup() as self._group:
+            self._outstanding = Outstanding(self._group, perform, key_of)
+            self._group.create_task(self._react())
+            self._group.create_task(self._tick())
+
+    async def on_reconnect(self) -> None:
+        """What was said while we were away is lost, on both sides: every session begins anew."""
+        self._board.end_sessions()
+        self._scene.greetings.clear()
+        self._wake.set()
+
+    async def todo(self, owned: frozenset[int]) -> None:
+        """Everything outstanding in these partitions."""
+        self._look_at_ownership(owned)
+        if self._board.owned:
+            self._outstanding.begin(reactions.todo(self._scene, self._moment()))
+
+    async def _greeted(self, hello: Hello, reply_to: str) -> None:
+        """Begin a session with all that the log holds by now; who is not answered asks again."""
+        board = self._board
+        box = board.boxes.get(hello.bot_id)
+        try:
+            if box is None or box.session is None or box.session.name != hello.session:
+                await self._up_to_date()
+                superseded = self._newest.get(hello.bot_id) != hello.session
+                if superseded or partition_of(hello.bot_id) not in board.owned:
+                    return
+                board.begin_session(hello, self._moment().mono)
+                self._scene.greetings.drop(hello.bot_id)
+            answer = HelloAnswer(session=hello.session, lane_window=LANE_WINDOW)
+            await self._connection.publish(reply_to, encode(answer))
+        except (Behind, Unavailable) as away:
+            _log.info("the hello of %s is not answered: %s", hello.bot_id, away)
+        self._wake.set()
+
+    async def _react(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            self._look_at_ownership(self._owned())
+            if self._board.owned:
+                await self._send()
+            else:
+                self._board.touched.clear()
+
+    async def _send(self) -> None:
+        """Send what may go, and begin what that needs."""
+        board, moment = self._board, self._moment()
+        touched, board.touched = board.touched, set()
+        for bot_id in touched:
+            box = board.boxes.get(bot_id)
+            if box is None:
+                continue
+            if box.session is None:
+                if reactions.wants_greeting(board, box, moment.mono):
+                    self._scene.greetings.want(bot_id, moment.mono)
+                continue
+            self._outstanding.begin(reactions.lost(box))
+            mails, missing = board.to_send(box, moment.utc, moment.mono)
+            self._outstanding.begin([Fetch(message_id) for message_id in missing])
+            try:
+                for mail in mails:
+                    lane = LANES[LANE_OF[mail.priority]]
+                    await self._connection.publish(inbox_subject(bot_id, lane), encode(mail))
+            except Unavailable as away:
+                _log.info("mail to %s is lost: %s", bot_id, away)  # it is sent anew after the reconnect
+        self._outstanding.begin(reactions.greet(self._scene, moment.mono))
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            self._look_at_ownership(self._owned())
+            if self._board.owned:
+                self._outstanding.begin(reactions.passed(self._scene, self._moment()))
+            if self._board.touched:
+                self._wake.set()
+
+    def _look_at_ownership(self, owned: frozenset[int]) -> None:
+        """Nothing is sent before a Hello, and none is answered before we know all that was decided."""
+        if owned != self._board.owned:
+            self._board.own_partitions(owned)
+            self._wake.set()

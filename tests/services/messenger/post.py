@@ -1,0 +1,285 @@
+"""A real broker, messengers as processes of their own, and bots in bare nats-py."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+
+from shared.contracts import naming
+from shared.contracts.gateway import KeyCreated
+from shared.contracts.messenger.commands import LetExpire, ReadMessage, ReturnMessage, TakeMessage
+from shared.contracts.messenger.protocol import Hello, HelloAnswer, Mail
+from shared.contracts.messenger.queries import GetMessage, GetMessagingStatus, MessageDoc
+from shared.contracts.orchestrator.facts import BotLaunched, BotSpec
+from shared.contracts.words import BotId, KeyId, MessageId
+from shared.kernel.codec import encode
+from shared.kernel.errors import Unavailable
+from shared.kernel.messages import Command, Commit, Committed, Envelope, Fact, Outcome
+from shared.runtime.clock import now
+from shared.runtime.commands import OUTCOME, Sender
+from shared.runtime.connection import Connection, connect
+from shared.runtime.ids import new_id
+from shared.runtime.jetstream import JetStreamStore
+from shared.runtime.publish import Publisher
+from shared.runtime.queries import Asker
+from shared.runtime.topology import ensure
+from tests.support.nats_server import LocalBroker
+
+ROOT = Path(__file__).parents[3]
+WITHIN_S = 20.0
+_mails = msgspec.json.Decoder(Mail)
+_answers = msgspec.json.Decoder(HelloAnswer)
+
+
+class Bot:
+    """A bot in a few lines of bare nats-py. `mails` are those of its session, in the order of arrival."""
+
+    def __init__(self, client: Client, bot_id: BotId) -> None:
+        self._client = client
+        self.bot_id = bot_id
+        self.session = ""
+        self.mails: list[Mail] = []
+        self.greeted = asyncio.Event()
+        self.hellos = 0
+        self._news = asyncio.Event()
+
+    async def open(self) -> None:
+        await self._client.subscribe(naming.inbox_subject(self.bot_id, "*"), cb=self._on_mail)
+
+    async def hello(self, holding: Sequence[str] = ()) -> HelloAnswer:
+        """A new session, asked for until it is answered."""
+        self.session = new_id()
+        self.mails.clear()
+        self.greeted.clear()
+        self.hellos += 1
+        hello = Hello(
+            bot_id=self.bot_id, session=self.session, holding=tuple(MessageId(each) for each in holding)
+        )
+        async with asyncio.timeout(WITHIN_S):
+            while True:
+                try:
+                    answer = await self._client.request(
+                        naming.mail_subject(self.bot_id), encode(hello), timeout=1
+                    )
+                except NatsError:
+                    await asyncio.sleep(0.05)
+                    continue
+                return _answers.decode(answer.data)
+
+    async def until(self, there: Callable[[list[Mail]], bool]) -> list[Mail]:
+        """Wait for mail."""
+        async with asyncio.timeout(WITHIN_S):
+            while not there(self.mails):
+                self._news.clear()
+                await self._news.wait()
+        return self.mails
+
+    async def got(self, count: int) -> list[Mail]:
+        """Wait for so many mails in this session."""
+        return await self.until(lambda mails: len(mails) >= count)
+
+    async def take(self, mail: Mail, *, kept: bool = False) -> Outcome:
+        return await self._say(
+            TakeMessage(message_id=mail.message_id, bot_id=self.bot_id, delivery=mail.delivery, kept=kept)
+        )
+
+    async def read(self, mail: Mail) -> Outcome:
+        return await self._say(
+            ReadMessage(message_id=mail.message_id, bot_id=self.bot_id, delivery=mail.delivery)
+        )
+
+    async def give_back(self, mail: Mail, *, retryable: bool = True) -> Outcome:
+        return await self._say(
+            ReturnMessage(
+                message_id=mail.message_id,
+                bot_id=self.bot_id,
+                delivery=mail.delivery,
+                code="engine_failed",
+                reason="exit 1",
+                retryable=retryable,
+            )
+        )
+
+    async def let_expire(self, mail: Mail) -> Outcome:
+        return await self._say(
+            LetExpire(message_id=mail.message_id, bot_id=self.bot_id, delivery=mail.delivery)
+        )
+
+    async def say(self, command: Command) -> Outcome:
+        """Any other command of its own."""
+        return await self._say(command)
+
+    async def _say(self, command: Command) -> Outcome:
+        return await publish_command(self._client, naming.bot_sender(self.bot_id), command)
+
+    async def _on_mail(self, message: Msg) -> None:
+        if message.subject.endswith(naming.GREETING):
+            self.greeted.set()
+            return
+        mail = _mails.decode(message.data)
+        assert message.subject == naming.inbox_subject(self.bot_id, mail.priority.lower()), message.subject
+        if mail.session == self.session:
+            self.mails.append(mail)
+            self._news.set()
+
+
+async def publish_command(client: Client, sender: str, command: Command) -> Outcome:
+    """A command the way any client sends one."""
+    inbox = client.new_inbox()
+    answered = await client.subscribe(inbox)
+    envelope = Envelope(id=new_id(), chain=new_id(), actor=sender, command=msgspec.Raw(encode(command)))
+    await client.publish(
+        naming.command_subject(command.service, sender, command.key),
+        encode(envelope),
+        headers={naming.REPLY_HEADER: inbox, "Nats-Msg-Id": envelope.id},
+    )
+    message = await answered.next_msg(timeout=WITHIN_S)
+    await answered.unsubscribe()
+    return OUTCOME.decode(message.data)
+
+
+class Post:
+    """Everything a test needs of running messengers."""
+
+    def __init__(self, broker: LocalBroker, gateway: Connection) -> None:
+        self.broker = broker
+        self.gateway = gateway
+        self.ask = Asker(gateway)
+        self.send: Sender
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def start_messenger(self, instance: str = "one", colour: str = "blue") -> subprocess.Popen[bytes]:
+        settings = self.broker.settings("svc-messenger")
+        assert settings.creds is not None
+        with (self.broker.folder / f"messenger-{instance}.log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "services.messenger"],
+                cwd=ROOT,
+                env={
+                    **os.environ,
+                    "HIVE_NATS_URL": self.broker.url,
+                    "HIVE_CREDS": str(settings.creds),
+                    "HIVE_DATA": str(settings.data),
+                    "HIVE_INSTANCE": instance,
+                    "HIVE_COLOUR": colour,
+                },
+                stdout=log,
+                stderr=log,
+            )
+        self._processes.append(process)
+        return process
+
+    def end_messengers(self) -> None:
+        for process in self._processes:
+            process.kill()
+            process.wait()
+        self._processes.clear()
+
+    async def answers(self) -> None:
+        """Wait until a messenger answers."""
+
+        async def answers() -> bool:
+            await self.ask(GetMessagingStatus())
+            return True
+
+        await self.until(answers)
+
+    async def until(self, check: Callable[[], Awaitable[bool]]) -> None:
+        """The check is asked again and again, WITHIN_S at most."""
+        async with asyncio.timeout(WITHIN_S):
+            while True:
+                try:
+                    if await check():
+                        return
+                except Unavailable:
+                    pass
+                await asyncio.sleep(0.05)
+
+    async def committed(self, command: Command) -> int:
+        outcome = await self.send(command, actor="key-1", wait_s=WITHIN_S)
+        assert isinstance(outcome, Committed), outcome
+        return outcome.sequence
+
+    async def message(self, message_id: str) -> MessageDoc:
+        return await self.ask(GetMessage(message_id=MessageId(message_id)))
+
+    async def has(self, message_id: str, state: str) -> MessageDoc:
+        """Wait until a message has come to a state."""
+
+        async def has_it() -> bool:
+            return (await self.message(message_id)).state == state
+
+        await self.until(has_it)
+        return await self.message(message_id)
+
+    async def launched(self, *names: str, pool: str = "default") -> None:
+        """Bots that the orchestrator told of."""
+        for name in names:
+            spec = BotSpec(engine="echo", pool=pool)
+            await self._tell(
+                "svc-orchestrator", "bot", name, BotLaunched(bot_id=BotId(name), spec=spec, generation=1)
+            )
+
+    async def person(self, name: str) -> None:
+        """A key of that name."""
+        fact = KeyCreated(
+            key_id=KeyId(f"key-{name}"), name=name, kind="api", prefix="hive", secret_hash="", scopes=()
+        )
+        await self._tell("gateway", "key", fact.key_id, fact)
+
+    async def _tell(self, sender: str, aggregate: str, aggregate_id: str, fact: Fact) -> None:
+        connection = await connect(self.broker.settings(sender))
+        publisher = Publisher(connection)
+        await publisher.start()
+        commit = Commit(
+            id=new_id(),
+            at=now(),
+            actor=sender,
+            cause=new_id(),
+            chain=new_id(),
+            facts=[msgspec.Raw(encode(fact))],
+        )
+        await JetStreamStore(connection, publisher).append(aggregate, aggregate_id, commit, expected=0)
+        await publisher.stop()
+        await connection.close()
+
+    @asynccontextmanager
+    async def bot(self, name: str) -> AsyncIterator[Bot]:
+        """A bot's process, which has not said Hello yet."""
+        options = {"allow_reconnect": True, "max_reconnect_attempts": -1, "reconnect_time_wait": 0.1}
+        async with self.broker.client(naming.bot_sender(name), **options) as client:
+            bot = Bot(client, BotId(name))
+            await bot.open()
+            yield bot
+
+
+@asynccontextmanager
+async def post(folder: Path) -> AsyncIterator[Post]:
+    """A broker with its topology, and a gateway; start the messenger yourself."""
+    broker = LocalBroker(folder)
+    try:
+        ops = await connect(broker.settings("ops"))
+        await ensure(ops)
+        await ops.close()
+        gateway = await connect(broker.settings("gateway"))
+        publisher = Publisher(gateway)
+        await publisher.start()
+        office = Post(broker, gateway)
+        office.send = Sender(gateway, publisher)
+        await office.send.start()
+        try:
+            yield office
+        finally:
+            office.end_messengers()
+            await publisher.stop()
+            await gateway.close()
+    finally:
+        broker.close()
