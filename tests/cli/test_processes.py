@@ -228,7 +228,7 @@ def test_services_get_no_more_of_the_environment_than_they_need(tmp_path: Path) 
         roots=(Path("/a"), Path("/b")),
         environment={"PATH": "/bin", "LC_ALL": "C", "SECRET": "s", "TOKEN": "t", "HIVE_KEY": "k"},
     )
-    gateway, host = plans.SERVICES[1], plans.SERVICES[2]
+    gateway, host = (next(one for one in plans.SERVICES if one.name == name) for name in ("gateway", "bots"))
 
     of_gateway = plan.env_of(gateway, nats_url="nats://n", probe_port=1)
     of_host = plan.env_of(host, nats_url="nats://n", probe_port=1)
