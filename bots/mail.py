@@ -56,32 +56,42 @@ class Memory:
         if len(self._things) > self._remembered:
             del self._things[next(iter(self._things))]
 
-    def discard(self, thing: Hashable) -> None:
-        """Know it no more."""
-        self._things.pop(thing, None)
-
 
 class Lane:
-    """What waits of one priority: each sender's messages in order, one of each sender at a time."""
+    """What waits of one priority: each sender's messages in order, one of each sender at a time.
+
+    One that was returned and comes again is awaited: what its sender sent later stays behind it.
+    """
 
     def __init__(self) -> None:
         self._waiting: dict[Party, deque[Mail]] = {}
         self._ready: deque[Party] = deque()  # senders with something that waits and nothing in hand
         self._busy: set[Party] = set()
+        self._awaited: dict[Party, MessageId] = {}
 
     @property
     def is_ready(self) -> bool:
         """Whether something may be begun."""
         return bool(self._ready)
 
+    @property
+    def waiting(self) -> list[Mail]:
+        """All that is not begun."""
+        return [mail for queue in self._waiting.values() for mail in queue]
+
     def add(self, mail: Mail) -> None:
-        """It comes after all others of its sender."""
+        """It comes after all others of its sender, or in the place that was kept for it."""
         queue = self._waiting.get(mail.sender)
+        is_first = queue is None
         if queue is None:
             queue = self._waiting[mail.sender] = deque()
-            if mail.sender not in self._busy:
-                self._ready.append(mail.sender)
+        if self._awaited.get(mail.sender) == mail.message_id:
+            queue.appendleft(mail)
+            self.release(mail.sender)
+            return
         queue.append(mail)
+        if is_first and mail.sender not in self._busy:
+            self._ready.append(mail.sender)
 
     def take(self) -> Mail:
         """Begin the next one."""
@@ -95,16 +105,18 @@ class Lane:
 
     def release(self, sender: Party) -> None:
         """What was in hand of this sender has ended."""
+        self._awaited.pop(sender, None)
         self._busy.discard(sender)
         if sender in self._waiting:
             self._ready.append(sender)
 
-    def clear(self) -> list[Mail]:
-        """Forget what waits, and return it; what is in hand stays so."""
-        waiting = [mail for queue in self._waiting.values() for mail in queue]
-        self._waiting.clear()
-        self._ready.clear()
-        return waiting
+    def keep_place(self, mail: Mail) -> None:
+        """What was in hand comes again: nothing of its sender is begun before."""
+        self._awaited[mail.sender] = mail.message_id
+
+    def awaits(self, mail: Mail) -> bool:
+        """Whether it has not come again yet."""
+        return self._awaited.get(mail.sender) == mail.message_id
 
 
 class Lanes:
@@ -127,12 +139,15 @@ class Lanes:
         """The messages that were begun and have not ended."""
         return tuple(self._in_hand)
 
+    @property
+    def held(self) -> tuple[MessageId, ...]:
+        """All messages that have come and have not ended."""
+        waiting = [mail.message_id for lane in self._lanes.values() for mail in lane.waiting]
+        return (*self._in_hand, *waiting)
+
     def begin_session(self, name: str) -> None:
-        """What waits is forgotten: it was never taken, and comes again in its order."""
+        """What is held stays so: it was before all that is to come."""
         self._session = Session(name)
-        for lane in self._lanes.values():
-            for mail in lane.clear():
-                self._known.discard((mail.message_id, mail.delivery))
 
     def arrive(self, mail: Mail) -> Arrival:
         """What it is; a NEW one is known from now on, and to be added or answered by the caller."""
@@ -162,12 +177,25 @@ class Lanes:
         self._in_hand[mail.message_id] = mail
         return mail
 
-    def end(self, mail: Mail, *, handled: bool) -> None:
-        """It is in hand no more. `handled`: should it come again, it need not be handled again."""
+    def end(self, mail: Mail, *, handled: bool, comes_again: bool = False) -> None:
+        """It is in hand no more. `handled`: should it come again, it need not be handled again.
+
+        `comes_again`: its sender's later ones of this priority wait for it, until `give_up`.
+        """
         del self._in_hand[mail.message_id]
-        self._lanes[mail.priority].release(mail.sender)
+        lane = self._lanes[mail.priority]
+        if comes_again:
+            lane.keep_place(mail)
+        else:
+            lane.release(mail.sender)
         if handled:
             self._handled.add(mail.message_id)
+
+    def give_up(self, mail: Mail) -> None:
+        """It was to come again and its time is over: what waits for it waits no more."""
+        lane = self._lanes[mail.priority]
+        if lane.awaits(mail):
+            lane.release(mail.sender)
 
     def was_handled(self, mail: Mail) -> bool:
         """Whether an earlier delivery of the message was handled to its end by this process."""

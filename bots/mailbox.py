@@ -10,7 +10,7 @@ from typing import Final, Protocol
 import msgspec
 from nats.aio.msg import Msg  # noqa: TID251
 
-from bots.endings import Ending, Expired, Left, Read, Taken, word, word_id
+from bots.endings import Ending, Expired, Left, Read, Returned, Taken, word, word_id
 from bots.mail import Arrival, Lanes
 from bots.outbox import Outbox
 from shared.contracts.messenger.protocol import Hello, HelloAnswer, Mail
@@ -73,6 +73,7 @@ class Mailbox:
         self._when_idle = when_idle
         self._lanes = Lanes(places)
         self._saying: Counter[MessageId] = Counter()
+        self._awaited: dict[MessageId, asyncio.TimerHandle] = {}
         self._working: set[asyncio.Task[None]] = set()
         self._greet = asyncio.Event()
         self._begins = True
@@ -104,6 +105,8 @@ class Mailbox:
     def stop(self) -> None:
         """Stop what is in hand: it comes again to the next process."""
         self.close()
+        for giving_up in self._awaited.values():
+            giving_up.cancel()
         for task in list(self._working):
             task.cancel()
 
@@ -137,7 +140,7 @@ class Mailbox:
         return False
 
     def _holding(self) -> tuple[MessageId, ...]:
-        return tuple(dict.fromkeys((*self._lanes.in_hand, *self._saying)))
+        return tuple(dict.fromkeys((*self._lanes.held, *self._saying)))
 
     async def _on_reconnect(self) -> None:
         self._greet.set()
@@ -155,6 +158,8 @@ class Mailbox:
             case Arrival.NEW if self._reader.hears(mail):
                 self._say(mail, Read())
             case Arrival.NEW:
+                if (giving_up := self._awaited.pop(mail.message_id, None)) is not None:
+                    giving_up.cancel()
                 self._lanes.add(mail)
                 self._look()
             case Arrival.AMISS:
@@ -190,7 +195,18 @@ class Mailbox:
 
     def _end(self, mail: Mail, ending: Ending) -> None:
         self._say(mail, ending)
-        self._lanes.end(mail, handled=isinstance(ending, Read))
+        comes_again = mail.again and isinstance(ending, Returned) and ending.retryable
+        self._lanes.end(mail, handled=isinstance(ending, Read), comes_again=comes_again)
+        if comes_again:
+            left_s = max(0.0, (mail.expires_at - now()).total_seconds())
+            self._awaited[mail.message_id] = asyncio.get_running_loop().call_later(
+                left_s, self._give_up, mail
+            )
+
+    def _give_up(self, mail: Mail) -> None:
+        self._awaited.pop(mail.message_id, None)
+        self._lanes.give_up(mail)
+        self._look()
 
     def _say(self, mail: Mail, said: Taken | Ending) -> None:
         self._saying[mail.message_id] += 1

@@ -41,6 +41,7 @@ class Postmaster:
         self.connection = connection
         self.answering = True
         self.lose = 0
+        self.returns_at_once = True
         self.refused: dict[str, str] = {}
         self.hellos: list[Hello] = []
         self.words: list[Word] = []
@@ -159,7 +160,7 @@ class Postmaster:
         waiting = self.pending[word.bot_id]
         settled = [each for each in waiting if each.message_id == word.message_id]
         self.pending[word.bot_id] = [each for each in waiting if each.message_id != word.message_id]
-        if isinstance(word, ReturnMessage) and word.retryable:
+        if isinstance(word, ReturnMessage) and word.retryable and self.returns_at_once:
             for each in settled:
                 again = msgspec.structs.replace(each, delivery=each.delivery + 1)
                 self.pending[word.bot_id].append(again)

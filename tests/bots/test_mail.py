@@ -135,18 +135,18 @@ class Post(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.lanes = Lanes(PLACES)
-        self.log: list[Mail] = []
-        self.begun: list[Mail] = []
+        self.log: dict[str, Mail] = {}
         self.in_hand: dict[str, Mail] = {}
         self.done: set[str] = set()
         self.on_way: list[Mail] = []
         self.sessions = 0
+        self.waiting: dict[str, Mail] = {}
         self.begin_session()
 
     @rule(sender=SENDERS, priority=PRIORITIES)
     def send(self, sender: str, priority: Priority) -> None:
         message = mail(sender, priority)
-        self.log.append(message)
+        self.log[message.message_id] = message
         self.push(message)
 
     @rule(fates=st.lists(st.sampled_from(["comes", "comes", "comes", "is lost"]), min_size=1, max_size=5))
@@ -161,10 +161,9 @@ class Post(RuleBasedStateMachine):
         """As after a Hello, for whatever reason. What is on its way still arrives, of the old session."""
         self.sessions += 1
         self.lanes.begin_session(str(self.sessions))
-        self.waiting: dict[str, Mail] = {}
         self.indexes: dict[Priority, int] = defaultdict(int)
-        for message in self.log:
-            if message.message_id not in self.done and message.message_id not in self.lanes.in_hand:
+        for message in self.log.values():
+            if message.message_id not in self.done and message.message_id not in self.lanes.held:
                 self.push(message)
 
     @rule()
@@ -175,9 +174,17 @@ class Post(RuleBasedStateMachine):
     @precondition(lambda self: self.in_hand)
     @rule(data=st.data())
     def end(self, data: st.DataObject) -> None:
-        message_id = data.draw(st.sampled_from(sorted(self.in_hand)))
-        self.done.add(message_id)
-        self.lanes.end(self.in_hand.pop(message_id), handled=True)
+        self.finish(data.draw(st.sampled_from(sorted(self.in_hand))))
+
+    @precondition(lambda self: self.in_hand)
+    @rule(data=st.data())
+    def give_back(self, data: st.DataObject) -> None:
+        """It comes again, behind whatever is on its way already."""
+        message = self.in_hand.pop(data.draw(st.sampled_from(sorted(self.in_hand))))
+        self.lanes.end(message, handled=False, comes_again=True)
+        again = msgspec.structs.replace(message, delivery=message.delivery + 1)
+        self.log[message.message_id] = again
+        self.push(again)
 
     @invariant()
     def no_more_is_in_hand_than_there_are_places(self) -> None:
@@ -190,27 +197,22 @@ class Post(RuleBasedStateMachine):
         assert len(lines) == len(set(lines))
 
     def teardown(self) -> None:
-        """When nothing is lost any more, everything is handled, once and in order."""
-        for _ in range(2):  # the first time something that was lost may be noticed
+        """When nothing is lost any more, everything is handled."""
+        self.begin_session()
+        for _ in range(len(self.log) + 1):
             while self.on_way:
                 self.arrive(self.on_way.pop(0))
-            self.begin_session()
-        while self.on_way:
-            self.arrive(self.on_way.pop(0))
-        self.end_all()
-        while (message := self.lanes.next()) is not None:
-            self.note(message)
+            self.begin()
             self.end_all()
-        assert sorted(each.sequence for each in self.begun) == [each.sequence for each in self.log]
-        lines = defaultdict(list)
-        for each in self.begun:
-            lines[each.sender, each.priority].append(each.sequence)
-        assert all(sequences == sorted(sequences) for sequences in lines.values())
+        assert self.done == set(self.log)
 
     def end_all(self) -> None:
-        for each in self.in_hand.values():
-            self.lanes.end(each, handled=True)
-        self.in_hand.clear()
+        for message_id in list(self.in_hand):
+            self.finish(message_id)
+
+    def finish(self, message_id: str) -> None:
+        self.done.add(message_id)
+        self.lanes.end(self.in_hand.pop(message_id), handled=True)
 
     def push(self, message: Mail) -> None:
         index = self.indexes[message.priority]
@@ -228,14 +230,25 @@ class Post(RuleBasedStateMachine):
                 pass
 
     def note(self, message: Mail) -> None:
+        assert message.message_id not in self.done
+        assert self.is_next_of_its_line(message)
         del self.waiting[message.message_id]
-        busy = {each.sender for each in self.in_hand.values() if each.priority is Priority.P0}
         urgent = [
-            each for each in self.waiting.values() if each.priority is Priority.P0 and each.sender not in busy
+            each
+            for each in self.waiting.values()
+            if each.priority is Priority.P0 and self.is_next_of_its_line(each)
         ]
         assert message.priority is Priority.P0 or not urgent
-        self.begun.append(message)
         self.in_hand[message.message_id] = message
+
+    def is_next_of_its_line(self, message: Mail) -> bool:
+        """Whether all that its sender sent before with this priority is done."""
+        return all(
+            each.sequence >= message.sequence
+            for each in self.log.values()
+            if each.message_id not in self.done
+            and (each.sender, each.priority) == (message.sender, message.priority)
+        )
 
 
 TestPost = Post.TestCase

@@ -132,6 +132,45 @@ async def test_a_handler_that_falls_ends_the_message_and_not_the_bot_and_gets_it
     assert [message.delivery for message in stage.handler.begun] == [1, 2]
 
 
+async def test_what_a_sender_sent_later_waits_for_what_comes_again(stage: Stage) -> None:
+    stage.postmaster.returns_at_once = False
+    fallen = await stage.postmaster.send("fall", again=True)
+    later = await stage.postmaster.send("later")
+    other = await stage.postmaster.send("other", sender="beta")
+    await stage.postmaster.heard(fallen, ReturnMessage)
+    await stage.postmaster.heard(other, ReadMessage)
+
+    await stage.postmaster.send("fall", message_id=fallen.message_id, delivery=2)
+    await stage.postmaster.heard(later, ReadMessage)
+
+    assert sorted(stage.handler.contents[:2]) == ["fall", "other"]
+    assert stage.handler.contents[2:] == ["fall", "later"]
+
+
+async def test_nothing_waits_for_what_comes_no_more_because_its_time_is_over(stage: Stage) -> None:
+    stage.postmaster.returns_at_once = False
+    await stage.postmaster.send("fall", again=True, expires_at=now() + timedelta(seconds=0.5))
+    later = await stage.postmaster.send("later")
+
+    await stage.postmaster.heard(later, ReadMessage)
+
+    assert stage.handler.contents == ["fall", "later"]
+
+
+async def test_a_busy_bot_says_that_it_holds_what_it_has_not_begun(stage: Stage) -> None:
+    sent = [await stage.postmaster.send("wait") for _ in range(3)]
+    await stage.handler.until_begun(1)
+
+    await stage.postmaster.greet("alpha")
+    await stage.postmaster.until(lambda: len(stage.postmaster.hellos) == 2)
+
+    assert set(stage.postmaster.hellos[1].holding) == {message.message_id for message in sent}
+    stage.handler.go_on.set()
+    for message in sent:
+        await stage.postmaster.heard(message, ReadMessage)
+    assert len(stage.handler.begun) == 3
+
+
 async def test_a_message_whose_time_is_over_is_not_shown(stage: Stage) -> None:
     sent = await stage.postmaster.send("late", expires_at=now() - timedelta(seconds=1))
 

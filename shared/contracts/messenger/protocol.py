@@ -12,8 +12,8 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """On `mail.<bot_id>`, as a request, asked again until answered: begin a session, and send what is mine.
 
     Said at the start, after each reconnect, when a mail is missing, and when asked on `inbox.<bot_id>.hello`.
-    `session` is new each time. `holding` are the messages that this process has and will see to; whatever
-    else was delivered and kept is lost, and comes again.
+    `session` is new each time. `holding` are the messages that this process has and will see to, begun or
+    not; whatever else was delivered and kept is lost, and comes again.
     """
 
     bot_id: BotId
@@ -33,6 +33,7 @@ class Mail(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `index` counts the mails of one lane in one session: another session's are dropped, and where one is
     missing the bot says Hello again. `sequence` is that of the message's MessageSent: the order.
+    `again`: returned as retryable, it comes again, and its sender's later ones of the lane wait for that.
     """
 
     session: str
@@ -50,3 +51,4 @@ class Mail(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     in_reply_to: MessageId | None = None
     broadcast: str | None = None
     error: MessageError | None = None
+    again: bool = False
