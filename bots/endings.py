@@ -1,5 +1,6 @@
 """How a message ended at its bot, and the word to the messenger that says so."""
 
+import re
 from dataclasses import dataclass
 from typing import Final, assert_never
 
@@ -14,7 +15,8 @@ from shared.contracts.messenger.protocol import Mail
 from shared.contracts.words import BotId
 from shared.runtime.ids import derived_id
 
-REASON_CHARS_MAX: Final = 1_000
+REASON_CHARS_MAX: Final = 2_000
+_NO_CODE: Final = re.compile(r"[^A-Za-z0-9_.:-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +66,29 @@ def word(bot_id: BotId, mail: Mail, said: Taken | Ending) -> MessageCommand:
                 message_id=message_id,
                 bot_id=bot_id,
                 delivery=delivery,
-                code=said.code,
-                reason=said.reason[:REASON_CHARS_MAX],
+                code=plain_code(said.code),
+                reason=plain_reason(said.reason),
                 retryable=said.retryable,
             )
         case Expired():
             return LetExpire(message_id=message_id, bot_id=bot_id, delivery=delivery)
         case _:
             assert_never(said)
+
+
+def plain_code(code: str) -> str:
+    """A function's own code, as the messenger takes it: letters, digits and `_.:-`, 100 of them at most."""
+    return _NO_CODE.sub("_", code)[:100] or "failed"
+
+
+def plain_reason(reason: str) -> str:
+    """A function's own reason, as the messenger takes it."""
+    return printable(reason)[:REASON_CHARS_MAX] or "no reason was given"
+
+
+def printable(text: str) -> str:
+    """The text without what no message may hold: U+0000, and halves of characters."""
+    return text.replace("\0", "\ufffd").encode(errors="replace").decode()
 
 
 def word_id(bot_id: BotId, mail: Mail, said: Taken | Ending) -> str:

@@ -22,6 +22,7 @@ from shared.kernel.messages import AlreadySo, Committed, Outcome, Refused
 from shared.runtime.ids import derived_id, new_id
 
 ASK_WITHIN_S: Final = 60.0
+TTL_MIN_S: Final = 1.0  # of any message
 ANSWERED_BEFORE: Final = "message_exists"  # with other words, by a process that did not live to say so
 
 
@@ -97,7 +98,7 @@ class Talk:
             content=content,
             priority=priority,
             kind=kind,
-            ttl_s=within_s,
+            ttl_s=max(TTL_MIN_S, within_s),
         )
         answer: asyncio.Future[Mail] = asyncio.get_running_loop().create_future()
         self._asked[question.message_id] = answer

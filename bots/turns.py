@@ -4,7 +4,7 @@ import asyncio
 import logging
 from typing import Final, assert_never
 
-from bots.endings import Ending, Read, Returned
+from bots.endings import Ending, Read, Returned, plain_code, plain_reason, printable
 from bots.engines import Work
 from bots.run import Bench
 from bots.showing import Showing
@@ -60,7 +60,8 @@ class Turns:
                 case Done():
                     await self._talk.answer(mail, fitting(end.output.text or NO_OUTPUT))
                 case Undone():
-                    error = MessageError(code=end.error.code, detail=end.error.detail)
+                    code, detail = plain_code(end.error.code), plain_reason(end.error.detail)
+                    error = MessageError(code=code, detail=detail)
                     await self._talk.answer(mail, fitting(in_words(end)), error=error)
                 case Stopped():
                     return Returned("turn_stopped", end.reason)
@@ -103,6 +104,7 @@ def in_words(end: Undone) -> str:
 
 def fitting(text: str) -> str:
     """The text, or as much of it as a message may hold, and that it was cut."""
+    text = printable(text)
     if len(text) <= MESSAGE_CHARS_MAX:
         return text
     said = CUT.format(len(text))

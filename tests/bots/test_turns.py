@@ -131,6 +131,20 @@ async def test_an_answer_that_is_too_long_is_cut_and_says_so(broker: LocalBroker
     assert answer.content.endswith(f"[cut: this is the beginning of {3 * MESSAGE_CHARS_MAX} characters]")
 
 
+async def test_an_answer_holds_only_what_a_message_may(broker: LocalBroker) -> None:
+    async def mumble(task: Task) -> str:
+        raise Failed("what is\0 that?" * 20, "", retryable=False)
+
+    async with answering(broker, mumble) as asked:
+        answer = await asked.postmaster.answer_to(await asked.chat("hello"))
+
+    assert answer.error is not None
+    assert answer.error.code.startswith("what_is_that_what")
+    assert len(answer.error.code) == 100
+    assert answer.error.detail
+    assert "\0" not in answer.content
+
+
 async def test_an_engine_that_says_nothing_is_answered_for(broker: LocalBroker) -> None:
     async def be_silent(_: Task) -> str:
         return ""
