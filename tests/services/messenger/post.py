@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from nats.aio.client import Client
@@ -14,17 +15,19 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from shared.contracts import naming
+from shared.contracts.config import Config
 from shared.contracts.gateway import KeyCreated
 from shared.contracts.messenger.commands import LetExpire, ReadMessage, ReturnMessage, TakeMessage
 from shared.contracts.messenger.protocol import Hello, HelloAnswer, Mail
 from shared.contracts.messenger.queries import GetMessage, GetMessagingStatus, MessageDoc
 from shared.contracts.orchestrator.facts import BotLaunched, BotSpec
-from shared.contracts.words import BotId, KeyId, MessageId
+from shared.contracts.words import PARTITIONS, BotId, KeyId, MessageId
 from shared.kernel.codec import encode
 from shared.kernel.errors import Unavailable
 from shared.kernel.messages import Command, Commit, Committed, Envelope, Fact, Outcome
 from shared.runtime.clock import now
 from shared.runtime.commands import OUTCOME, Sender
+from shared.runtime.config_watch import CONFIG_SUBJECT
 from shared.runtime.connection import Connection, connect
 from shared.runtime.ids import new_id
 from shared.runtime.jetstream import JetStreamStore
@@ -50,9 +53,12 @@ class Bot:
         self.greeted = asyncio.Event()
         self.hellos = 0
         self._news = asyncio.Event()
+        self._outcomes: dict[str, asyncio.Future[Outcome]] = {}
 
     async def open(self) -> None:
         await self._client.subscribe(naming.inbox_subject(self.bot_id, "*"), cb=self._on_mail)
+        inbox = naming.inbox_prefix(naming.bot_sender(self.bot_id))
+        await self._client.subscribe(f"{inbox}.outcome", cb=self._on_outcome)
 
     async def hello(self, holding: Sequence[str] = ()) -> HelloAnswer:
         """A new session, asked for until it is answered."""
@@ -118,7 +124,27 @@ class Bot:
         return await self._say(command)
 
     async def _say(self, command: Command) -> Outcome:
-        return await publish_command(self._client, naming.bot_sender(self.bot_id), command)
+        """A command the way any client sends one, and what its owner says to it."""
+        sender, command_id = naming.bot_sender(self.bot_id), new_id()
+        envelope = Envelope(id=command_id, chain=new_id(), actor=sender, command=msgspec.Raw(encode(command)))
+        answered: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._outcomes[command_id] = answered
+        await self._client.publish(
+            naming.command_subject(command.service, sender, command.key),
+            encode(envelope),
+            headers={
+                naming.REPLY_HEADER: f"{naming.inbox_prefix(sender)}.outcome",
+                "Nats-Msg-Id": command_id,
+            },
+        )
+        async with asyncio.timeout(WITHIN_S):
+            return await answered
+
+    async def _on_outcome(self, message: Msg) -> None:
+        outcome: Outcome = OUTCOME.decode(message.data)
+        answered = self._outcomes.pop(outcome.command_id, None)
+        if answered is not None and not answered.done():
+            answered.set_result(outcome)
 
     async def _on_mail(self, message: Msg) -> None:
         if message.subject.endswith(naming.GREETING):
@@ -129,21 +155,6 @@ class Bot:
         if mail.session == self.session:
             self.mails.append(mail)
             self._news.set()
-
-
-async def publish_command(client: Client, sender: str, command: Command) -> Outcome:
-    """A command the way any client sends one."""
-    inbox = client.new_inbox()
-    answered = await client.subscribe(inbox)
-    envelope = Envelope(id=new_id(), chain=new_id(), actor=sender, command=msgspec.Raw(encode(command)))
-    await client.publish(
-        naming.command_subject(command.service, sender, command.key),
-        encode(envelope),
-        headers={naming.REPLY_HEADER: inbox, "Nats-Msg-Id": envelope.id},
-    )
-    message = await answered.next_msg(timeout=WITHIN_S)
-    await answered.unsubscribe()
-    return OUTCOME.decode(message.data)
 
 
 class Post:
@@ -182,6 +193,43 @@ class Post:
             process.kill()
             process.wait()
         self._processes.clear()
+
+    def kill_messenger(self, which: int) -> None:
+        self._processes[which].kill()
+        self._processes[which].wait()
+
+    async def configure(self, **changed: Any) -> None:
+        """Another configuration, known to the messenger when this returns."""
+        ops = await connect(self.broker.settings("ops"))
+        await ops.nc.jetstream().publish(CONFIG_SUBJECT, encode(Config(**changed)))
+        await ops.close()
+        self.end_messengers()
+        self.start_messenger()
+        await self.answers()
+
+    async def split_partitions(self) -> None:
+        """Even partitions are blue's, odd ones green's."""
+        ops = await connect(self.broker.settings("ops"))
+        stream = naming.command_stream("messenger")
+        for which, colour in enumerate(naming.COLOURS):
+            consumer = naming.command_consumer("messenger", colour)
+            filters = [
+                naming.stored_command_filter("messenger", each) for each in range(which, PARTITIONS, 2)
+            ]
+            config = {
+                "durable_name": consumer,
+                "name": consumer,
+                "ack_policy": "explicit",
+                "deliver_policy": "all",
+                "replay_policy": "instant",
+                "ack_wait": 2_000_000_000,
+                "max_deliver": -1,
+                "max_ack_pending": 4096,
+                "filter_subjects": filters,
+            }
+            body = encode({"stream_name": stream, "config": config})
+            await ops.api(f"CONSUMER.CREATE.{stream}.{consumer}", body)
+        await ops.close()
 
     async def answers(self) -> None:
         """Wait until a messenger answers."""
