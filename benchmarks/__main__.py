@@ -10,14 +10,14 @@ import msgspec
 from benchmarks import load, report, scenes
 
 RESULT: Final = Path(__file__).parents[1] / "build" / "bench.json"
-PARTS: Final = ("fsync", "os", "cold", "idle")
+PARTS: Final = ("fsync", "os", "messages", "websockets", "cold", "idle")
 
 
 @click.command()
 @click.option("--tasks", type=click.IntRange(100), default=load.TASKS, show_default=True)
 @click.option("--only", type=click.Choice(PARTS), multiple=True, help="Not all of it.")
 def bench(tasks: int, only: tuple[str, ...]) -> None:
-    """Measure a hive from outside. Takes about four minutes; nothing else should run meanwhile."""
+    """Measure a hive from outside. Takes about six minutes; nothing else should run meanwhile."""
     parts = only or PARTS
     result: dict[str, Any] = {"machine": report.machine(), "tasks": tasks}
     with tempfile.TemporaryDirectory(prefix="hive-bench-") as place:
@@ -26,6 +26,14 @@ def bench(tasks: int, only: tuple[str, ...]) -> None:
             if mode in parts:
                 click.echo(f"speed, {mode} …", err=True)
                 result[mode] = scenes.speed(folder / mode, mode, tasks)
+        if "messages" in parts:
+            result["messages"] = {}
+            for mode in ("fsync", "os"):
+                click.echo(f"messages, {mode} …", err=True)
+                result["messages"][mode] = scenes.talk(folder / f"talk-{mode}", mode)
+        if "websockets" in parts:
+            click.echo("200 WebSockets …", err=True)
+            result["websocket_kb"] = scenes.websockets(folder / "websockets")
         if "cold" in parts:
             click.echo("cold start …", err=True)
             result["cold_start_s"] = scenes.cold_start(folder / "cold")

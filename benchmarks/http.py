@@ -24,6 +24,7 @@ class Client:
     """One connection. Requests on it follow one another."""
 
     def __init__(self, host: str, port: int, key: str) -> None:
+        self.key = key
         self._host = host
         self._port = port
         self._fixed = f"Host: {host}:{port}\r\nAuthorization: Bearer {key}\r\n"

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks import floor, load, processes
+from benchmarks import floor, load, messages, processes
 from benchmarks.hive import BOT, BROKER, Hive, started
 
 RUNS: Final = 3
@@ -42,6 +42,18 @@ async def _speed(hive: Hive, tasks: int) -> dict[str, Any]:
     }
 
 
+def talk(folder: Path, durability: str) -> dict[str, Any]:
+    """Messages between bots in one durability mode."""
+    with started(folder, durability) as hive:
+        return asyncio.run(messages.speed(hive))
+
+
+def websockets(folder: Path) -> dict[str, float]:
+    """How much memory of the gateway an open WebSocket takes, in KB of 1,024 bytes."""
+    with started(folder, "fsync") as hive:
+        return asyncio.run(messages.sockets(hive))
+
+
 def cold_start(folder: Path) -> float:
     """Seconds from typing `hive up` to the result of the first task, its bot launched in between."""
     return round(statistics.median(_cold(folder / str(run)) for run in range(RUNS)), 2)
@@ -69,6 +81,7 @@ def idle(folder: Path) -> dict[str, Any]:
         before = processes.cpu_of(hive.groups())
         time.sleep(IDLE_S)
         after = processes.cpu_of(hive.groups())
+        idle_pct = {name: (after[name] - before[name]) / IDLE_S * PERCENT for name in before}
         bots = hive.groups()[BOT]
         return {
             "idle_pss_mb": round(sum(size for name, size in of_each.items() if name != BROKER), 1),
@@ -76,9 +89,8 @@ def idle(folder: Path) -> dict[str, Any]:
             "bot_pss_mb": round(statistics.mean(map(processes.pss_bytes, bots)) / MB, 1),
             "bot_rss_mb": round(statistics.mean(map(processes.rss_bytes, bots)) / MB, 1),
             "bots_200_start_s": round(asked_s, 2),
-            "bots_200_idle_cpu_pct": round(
-                (sum(after.values()) - sum(before.values())) / IDLE_S * PERCENT, 1
-            ),
+            "bots_200_idle_cpu_pct": round(sum(idle_pct.values()), 1),
+            "bots_200_idle_cpu_pct_of": {name: round(share, 2) for name, share in idle_pct.items()},
             "bots_200_pss_mb_of": _pss(hive),
         }
 
