@@ -15,7 +15,9 @@ from services.gateway.readiness import Ready
 from services.gateway.service import GATEWAY, Denials, Gateway, Uses, keep_first_key
 from services.gateway.status import status_route
 from services.messenger.api import ROUTES as MESSENGER_ROUTES
+from services.messenger.api import SOCKETS as MESSENGER_SOCKETS
 from services.orchestrator.api import ROUTES as ORCHESTRATOR_ROUTES
+from services.orchestrator.api import SOCKETS as ORCHESTRATOR_SOCKETS
 from shared.contracts.gateway import GetKey, KeyRequest, ListKeys
 from shared.runtime.assembly import Assembly, Runtime
 from shared.runtime.doors import Doors
@@ -23,6 +25,7 @@ from shared.runtime.http import Front, application
 from shared.runtime.intake import Route
 from shared.runtime.live import BrokerLive
 from shared.runtime.process import hive_version, run
+from shared.runtime.sockets import Sockets
 from shared.runtime.webserver import WebServer
 from shared.runtime.whereabouts import BrokerWhereabouts
 
@@ -37,11 +40,12 @@ def assemble(runtime: Runtime) -> Assembly:
     denials = Denials(runtime.store, runtime.now)
     access = Access(keys, Limits(runtime.monotonic), now=runtime.now, used=uses.note, denied=denials.note)
     pressure = Pressure(runtime.connection, SERVICES)
+    live = BrokerLive(runtime.connection)
     doors = Doors(
         send=PressedSend(runtime.send, pressure.loads),
         ask=runtime.ask,
         whereabouts=BrokerWhereabouts(runtime.connection, runtime.ask),
-        live=BrokerLive(runtime.connection),
+        live=live,
         config=runtime.config,
         services=SERVICES,
         now=runtime.now,
@@ -67,8 +71,9 @@ def assemble(runtime: Runtime) -> Assembly:
             *login_routes(keys, runtime.send, now=runtime.now, seen=runtime.seen),
         ],
     )
-    server = WebServer(Front(app), runtime.settings, doors.patience)
-    background = [server.run, pressure.watch, uses.run, denials.run]
+    sockets = Sockets([*ORCHESTRATOR_SOCKETS, *MESSENGER_SOCKETS], doors=doors, knock=access.knock)
+    server = WebServer(Front(app, sockets), runtime.settings, doors.patience)
+    background = [server.run, pressure.watch, uses.run, denials.run, live.run, sockets.watch]
     if (file := runtime.settings.admin_key_file) is not None:
         background.append(lambda: keep_first_key(file, runtime.send))
     return Assembly(

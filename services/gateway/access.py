@@ -13,10 +13,12 @@ from services.gateway.limits import Limits
 from services.gateway.projection import API, SESSION, Keys
 from shared.contracts.gateway import KeyDoc
 from shared.contracts.words import KeyId
+from shared.kernel.errors import NotFound
 from shared.runtime.doors import Principal
 from shared.runtime.http import EXTRA_HEADERS
 from shared.runtime.openapi import SAYS
 from shared.runtime.problems import Refusal
+from shared.runtime.websocket import Admission
 
 COOKIE: Final = "hive_session"
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -66,6 +68,37 @@ class Access:
             raise
         self._note_use(key)
 
+    def knock(self, connection: Connection, scope: str) -> Admission:
+        """Let a WebSocket in that needs this scope, or raise what its caller is told."""
+        try:
+            key = self._key_of(connection)
+            principal = self._principal(key)
+            self._within_limit(connection, principal)
+            _check(principal, scope)
+        except Refusal as refusal:
+            if refusal.problem.status != 429:  # noqa: PLR2004 - as above
+                self._denied(source_of(connection), refusal.problem.code)
+            raise
+        self._note_use(key)
+        return Admission(principal, lambda: self._closed(key.id), lambda: self._full(principal))
+
+    def _closed(self, key_id: KeyId) -> Refusal | None:
+        """Why a key opens nothing any more; None while it does."""
+        try:
+            self._check_open(self._keys.get(key_id))
+        except NotFound:
+            return _unauthorized("key_unknown", "There is no such key any more.")
+        except Refusal as refusal:
+            return refusal
+        return None
+
+    def _full(self, principal: Principal) -> int | None:
+        """Count one more; how long to wait, if it is too much."""
+        if principal.rate_per_minute is None:
+            return None
+        allowance = self._limits.take(principal.key_id, principal.rate_per_minute)
+        return None if allowance.allowed else allowance.reset_s
+
     def _key_of(self, connection: Connection) -> KeyDoc:
         authorization = connection.headers.get("authorization")
         if authorization is not None:
@@ -84,11 +117,14 @@ class Access:
         key = self._keys.find(hash_of(secret))
         if key is None or key.kind != kind:
             raise _unauthorized("key_unknown", "There is no such key.")
+        self._check_open(key)
+        return key
+
+    def _check_open(self, key: KeyDoc) -> None:
         if key.revoked_at is not None:
             raise _unauthorized("key_revoked", f"The key was revoked at {key.revoked_at.isoformat()}.")
         if key.expires_at is not None and key.expires_at <= self._now():
             raise _unauthorized("key_expired", f"The key expired at {key.expires_at.isoformat()}.")
-        return key
 
     def _principal(self, key: KeyDoc) -> Principal:
         known = self._principals.get(key.id)
@@ -129,8 +165,11 @@ class Access:
 
 
 def check_origin(connection: Connection) -> None:
-    """A browser may change something only from a page of ours: another site's cannot forge its Origin."""
-    if connection.scope["method"] in SAFE_METHODS:  # type: ignore[typeddict-item]
+    """A browser may change something only from a page of ours: another site's cannot forge its Origin.
+
+    A WebSocket, which has no method, changes something: browsers open it for any site.
+    """
+    if connection.scope.get("method") in SAFE_METHODS:
         return
     origin, host = connection.headers.get("origin", ""), connection.headers.get("host", "")
     if origin not in {f"http://{host}", f"https://{host}"}:
@@ -141,8 +180,13 @@ def check_origin(connection: Connection) -> None:
 
 def _check_scope(principal: Principal, handler: BaseRouteHandler) -> None:
     says = handler.opt.get(SAYS)
-    if says is not None and says.scope and not principal.may(says.scope):
-        raise Refusal(403, "scope_missing", f"This needs the scope {says.scope}; the key has it not.")
+    if says is not None and says.scope:
+        _check(principal, says.scope)
+
+
+def _check(principal: Principal, scope: str) -> None:
+    if not principal.may(scope):
+        raise Refusal(403, "scope_missing", f"This needs the scope {scope}; the key has it not.")
 
 
 def source_of(connection: Connection) -> str:

@@ -47,6 +47,15 @@ _STYLE: Final = b"main{font:1rem/1.6 system-ui,sans-serif;max-width:40rem;margin
 _OWN_FILES: Final = {"start.js": ("text/javascript", _START), "hive.css": ("text/css", _STYLE)}
 
 
+_ABOUT: Final = """A control plane for fleets of bots: tasks, bots, messages, keys, dead letters.
+
+**WebSockets**, which this document cannot describe: `/v1/bots/{name}/ws?after=SEQUENCE` is the conversation
+with a bot (frames `text`, `ack`, `ping` from the client; `hello`, `text`, `accepted`, `live`, `gap`, `state`,
+`read`, `pong`, `error` from the server), `/v1/tasks/{id}/ws?after=SEQUENCE` the output of a task (`chunk`,
+`gap`, `end`). They need the same keys, and are described in `docs/websocket.md`, which comes with Hive.
+"""
+
+
 def open_pages(ready: Callable[[], Awaitable[Readiness]], version: str) -> list[HTTPRouteHandler]:
     """The routes that need no key."""
     written: dict[str, bytes] = {}
@@ -99,5 +108,5 @@ def openapi_of(app: Litestar, version: str) -> bytes:
         app,
         title="Hive",
         version=version,
-        description="A control plane for fleets of bots: tasks, bots, keys, dead letters.",
+        description=_ABOUT,
     )

@@ -68,21 +68,28 @@ async def peek(connection: Connection, stream: str, subject_filter: str, start: 
 async def every(connection: Connection, stream: str, subject: str) -> list[Found]:
     """All messages on a subject, oldest first."""
     found: list[Found] = []
-    while True:
-        if not connection.connected:
-            raise Unavailable("the broker is away")
-        batch = _Batch()
-        after = found[-1].sequence if found else 0
-        reply = connection.replies.expect(batch.hear, batch.lose)
-        try:
-            request = encode(_NextBatch(after + 1, subject))
-            await connection.publish(f"$JS.API.DIRECT.GET.{stream}", request, reply)
-            pending = await batch.ended()
-        finally:
-            connection.replies.forget(reply)
-        found += batch.found
-        if pending == 0:
-            return found
+    more = True
+    while more:
+        batch, more = await following(connection, stream, subject, found[-1].sequence if found else 0)
+        found += batch
+    return found
+
+
+async def following(
+    connection: Connection, stream: str, subject: str, after: int
+) -> tuple[list[Found], bool]:
+    """Messages on a subject (wildcards allowed) after a sequence, oldest first; whether there are more."""
+    if not connection.connected:
+        raise Unavailable("the broker is away")
+    batch = _Batch()
+    reply = connection.replies.expect(batch.hear, batch.lose)
+    try:
+        request = encode(_NextBatch(after + 1, subject))
+        await connection.publish(f"$JS.API.DIRECT.GET.{stream}", request, reply)
+        pending = await batch.ended()
+    finally:
+        connection.replies.forget(reply)
+    return batch.found, pending > 0
 
 
 class _Batch:

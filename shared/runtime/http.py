@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, cast
 
 from litestar import Litestar, Response, Router, route
@@ -10,7 +11,7 @@ from litestar.connection import ASGIConnection
 from litestar.di import Provide
 from litestar.enums import HttpMethod, ScopeType
 from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
-from litestar.types import ControllerRouterHandler, Message, Receive, Scope
+from litestar.types import ASGIApp, ControllerRouterHandler, HTTPScope, Message, Receive, Scope
 from litestar.types import Send as Reply
 
 from shared.runtime import metrics, telemetry
@@ -87,8 +88,9 @@ def _every_route_says_its_scope(app: Litestar) -> None:
 class Front:
     """What stands before the application: counts, measures, and knows when the last answer has gone out."""
 
-    def __init__(self, app: Any) -> None:
+    def __init__(self, app: Any, sockets: ASGIApp | None = None) -> None:
         self._app = app
+        self._sockets = sockets
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -100,8 +102,13 @@ class Front:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Reply) -> None:
         """ASGI."""
-        if scope["type"] != ScopeType.HTTP:
-            return
+        if scope["type"] == ScopeType.WEBSOCKET and self._sockets is not None:
+            with self._answering():
+                await self._sockets(scope, receive, send)
+        elif scope["type"] == ScopeType.HTTP:
+            await self._answer(scope, receive, send)
+
+    async def _answer(self, scope: HTTPScope, receive: Receive, send: Reply) -> None:
         began = monotonic()
         status = 500
 
@@ -117,17 +124,26 @@ class Front:
                 message = {**message, "headers": headers}
             await send(message)
 
+        try:
+            with (
+                self._answering(),
+                telemetry.span("http", incoming=_traced(scope), method=scope["method"]),
+            ):
+                await self._app(scope, receive, answer)
+        finally:
+            route = scope.get("path_template", "unmatched")
+            metrics.HTTP_SECONDS.labels(scope["method"], route, status).observe(monotonic() - began)
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
         self._in_flight += 1
         self._idle.clear()
         try:
-            with telemetry.span("http", incoming=_traced(scope), method=scope["method"]):
-                await self._app(scope, receive, answer)
+            yield
         finally:
             self._in_flight -= 1
             if self._in_flight == 0:
                 self._idle.set()
-            route = scope.get("path_template", "unmatched")
-            metrics.HTTP_SECONDS.labels(scope["method"], route, status).observe(monotonic() - began)
 
 
 def _traced(scope: Scope) -> dict[str, str]:

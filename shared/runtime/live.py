@@ -2,18 +2,25 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections import defaultdict, deque
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import NoReturn, Protocol
+from typing import Final, NoReturn, Protocol
 
 import msgspec
 
 from shared.contracts.naming import LIVE, live_subject
 from shared.contracts.words import TaskId
+from shared.kernel.errors import Unavailable
 from shared.runtime.connection import BrokerRefused, Connection
-from shared.runtime.directget import last_on, peek
-from shared.runtime.follow import Arrived, arrivals
+from shared.runtime.directget import following, last_on, peek
+from shared.runtime.follow import AGAIN_AFTER_S, Arrived, arrivals
+from shared.runtime.ids import jittered
+
+WAITING_MAX: Final = 256  # chunks for one who follows and is slower than they come
+WAITING_BYTES_MAX: Final = 262_144
+LINGER_S: Final = 10.0  # after the last one left, before the consumer is given up
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +69,60 @@ class _State(msgspec.Struct, frozen=True):
     last_seq: int = 0
 
 
-class _Info(msgspec.Struct):
+class _Info(msgspec.Struct, frozen=True):
+    created: str = ""
     state: _State = _State()
 
 
+class _Reader:
+    """One who follows: what came for it, or, if it does not keep up, that it has to look itself."""
+
+    def __init__(self) -> None:
+        self.waiting: deque[Arrived] = deque()
+        self.behind = True
+        self.begun_anew = False
+        self.news = asyncio.Event()
+        self.news.set()
+        self._bytes = 0
+
+    def tell(self, arrived: Arrived) -> None:
+        """Take a chunk in."""
+        if self.behind:
+            return
+        self._bytes += len(arrived.data)
+        if self._bytes > WAITING_BYTES_MAX or len(self.waiting) >= WAITING_MAX:
+            self.fall_behind()
+        else:
+            self.waiting.append(arrived)
+            self.news.set()
+
+    def take(self) -> Arrived:
+        """The oldest that waits."""
+        arrived = self.waiting.popleft()
+        self._bytes -= len(arrived.data)
+        return arrived
+
+    def fall_behind(self, *, begun_anew: bool = False) -> None:
+        """Let it look into the stream, from where it stands."""
+        self.waiting.clear()
+        self._bytes = 0
+        self.behind = True
+        self.begun_anew |= begun_anew
+        self.news.set()
+
+
 class BrokerLive:
-    """LiveOutput from the stream LIVE."""
+    """LiveOutput from the stream LIVE: one consumer for all who follow, and none while nobody does.
+
+    A consumer for each would cost a heartbeat a second for each, whether anything is said or not.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._readers: defaultdict[TaskId, set[_Reader]] = defaultdict(set)
+        self._wanted = asyncio.Event()
+        self._created: str | None = None
+        self._until: asyncio.Timeout | None = None
 
     async def last(self, task_id: TaskId) -> int:
         """The sequence of the newest chunk; 0 if there is none."""
@@ -82,44 +134,120 @@ class BrokerLive:
         row = Row(after)
         if after:
             await self._resume(task_id, row)
+        with self._reading(task_id) as reader:
+            while True:
+                await reader.news.wait()
+                reader.news.clear()
+                if reader.begun_anew:
+                    reader.begun_anew = False
+                    row.restart()
+                if reader.behind:
+                    reader.behind = (
+                        False  # before the look: what comes from now on waits behind what is found
+                    )
+                    await self._catch_up(task_id, row, hear, reader)
+                while reader.waiting:
+                    await _tell(reader.take(), row, hear)
+
+    async def run(self) -> NoReturn:
+        """Feed those who follow, for ever."""
         while True:
-            with contextlib.suppress(TimeoutError):
-                await self._until_reset(task_id, row, hear)
-            row.restart()
+            await self._wanted.wait()
+            with contextlib.suppress(Unavailable, TimeoutError):
+                await self._feed()
+            if self._wanted.is_set():
+                await asyncio.sleep(jittered(AGAIN_AFTER_S))
+            else:
+                self._created = None
 
-    async def _until_reset(self, task_id: TaskId, row: "Row", hear: Hear) -> None:
+    async def _feed(self) -> None:
+        """Hand out what comes, until nobody follows any more, or the stream is another one."""
+        info = await self._info()
+        anew = self._created not in {None, info.created}
+        self._created = info.created
+        for readers in self._readers.values():
+            for reader in readers:
+                reader.fall_behind(begun_anew=anew)
         async with asyncio.timeout(None) as until:
-
-            async def look() -> None:
-                if await self._end() < row.seen:
-                    until.reschedule(asyncio.get_running_loop().time())
-
-            undo = self._connection.on_reconnect(look)
+            self._until = until
+            undo = self._connection.on_reconnect(self._look)
             try:
-                async with aclosing(arrivals(self._connection, LIVE, [_subject(task_id)], row.seen)) as feed:
-                    async for batch in feed:
-                        for arrived in batch:
-                            for word in row.take(arrived):
-                                await hear(word)
+                await self._hand_out(info.state.last_seq)
             finally:
                 undo()
+                self._until = None
+
+    async def _hand_out(self, after: int) -> None:
+        every_task = live_subject("*", "*")
+        async with aclosing(arrivals(self._connection, LIVE, [every_task], after)) as feed:
+            async for batch in feed:
+                for arrived in batch:
+                    for reader in self._readers.get(_task_of(arrived), ()):
+                        reader.tell(arrived)
+
+    @contextlib.contextmanager
+    def _reading(self, task_id: TaskId) -> Iterator[_Reader]:
+        reader = _Reader()
+        self._readers[task_id].add(reader)
+        self._wanted.set()
+        try:
+            yield reader
+        finally:
+            self._readers[task_id].discard(reader)
+            if not self._readers[task_id]:
+                del self._readers[task_id]
+            if not self._readers:
+                asyncio.get_running_loop().call_later(LINGER_S, self._leave_off)
+
+    def _leave_off(self) -> None:
+        if not self._readers:
+            self._wanted.clear()
+            self._end_feed()
+
+    def _end_feed(self) -> None:
+        if self._until is not None:
+            self._until.reschedule(asyncio.get_running_loop().time())
+
+    async def _look(self) -> None:
+        """After a reconnect: is it still the same stream?"""
+        try:
+            same = (await self._info()).created == self._created
+        except Unavailable:
+            same = False
+        if not same:
+            self._end_feed()
+
+    async def _catch_up(self, task_id: TaskId, row: "Row", hear: Hear, reader: _Reader) -> None:
+        try:
+            more = True
+            while more:
+                found, more = await following(self._connection, LIVE, _subject(task_id), row.seen)
+                for each in found:
+                    await _tell(Arrived(each.subject, each.sequence, each.data), row, hear)
+        except Unavailable:
+            await asyncio.sleep(jittered(AGAIN_AFTER_S))
+            reader.fall_behind()
 
     async def _resume(self, task_id: TaskId, row: "Row") -> None:
         """Stand behind the chunk that was seen last, if it is still there."""
-        if await self._end() < row.seen:
+        try:
+            end = (await self._info()).state.last_seq
+        except Unavailable:
+            end = 0
+        if end < row.seen:
             row.restart()
             return
         found = await peek(self._connection, LIVE, _subject(task_id), row.seen)
         if found is not None and found.sequence == row.seen:
             row.stand(_place.decode(found.data))
 
-    async def _end(self) -> int:
-        """The last sequence of the stream; 0 while it is not there: then it will begin anew."""
+    async def _info(self) -> _Info:
+        """Which stream it is, and its end; Unavailable while it is not there: then it will begin anew."""
         try:
             data = await self._connection.api(f"STREAM.INFO.{LIVE}")
-        except BrokerRefused:
-            return 0
-        return msgspec.json.decode(data, type=_Info).state.last_seq
+        except BrokerRefused as refused:
+            raise Unavailable(f"the live output is not there: {refused}") from refused
+        return msgspec.json.decode(data, type=_Info)
 
 
 class Row:
@@ -152,6 +280,16 @@ class Row:
         self.seen = arrived.sequence
         words.append(Piece(arrived.sequence, arrived.data))
         return words
+
+
+async def _tell(arrived: Arrived, row: Row, hear: Hear) -> None:
+    if arrived.sequence > row.seen:
+        for word in row.take(arrived):
+            await hear(word)
+
+
+def _task_of(arrived: Arrived) -> TaskId:
+    return TaskId(arrived.subject.rpartition(".")[2])
 
 
 def _subject(task_id: TaskId) -> str:

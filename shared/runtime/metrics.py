@@ -22,4 +22,5 @@ HTTP_SECONDS = Histogram(
     ["method", "route", "status"],
     buckets=_FAST,
 )
+WEBSOCKETS = Gauge("hive_websockets", "WebSockets that are open.", ["route"])
 BUILD = Gauge("hive_build_info", "1, with the version as its label.", ["version"])

@@ -5,6 +5,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 from litestar import Request
+from litestar.types import Scope
 
 from shared.runtime.bodies import pointed
 from shared.runtime.problems import Refusal, Wrong
@@ -30,7 +31,11 @@ class Parameters(Generic[T]):
 
     def read(self, request: Request[Any, Any, Any]) -> T:
         """Their values."""
-        text: bytes = request.scope["query_string"]
+        return self.of(request.scope)
+
+    def of(self, scope: Scope) -> T:
+        """Their values, in the scope of a request or of a WebSocket."""
+        text: bytes = scope["query_string"]
         return self._decoded(text) if text else self._none
 
     def _decoded(self, text: bytes) -> T:

@@ -13,6 +13,7 @@ from shared.runtime.doors import Patience
 from shared.runtime.http import Front
 from shared.runtime.settings import Settings
 from shared.runtime.unreadable import Protocol
+from shared.runtime.wsprotocol import FRAME_BYTES_MAX, PING_EVERY_S, PONG_WITHIN_S, BoundedWebSocket
 
 BACKLOG: Final = 2_048
 IDLE_CONNECTION_S: Final = 30
@@ -33,7 +34,11 @@ class WebServer:
                 front,
                 loop="none",
                 http=Protocol,
-                ws="none",
+                ws=BoundedWebSocket,
+                ws_max_size=FRAME_BYTES_MAX,
+                ws_ping_interval=PING_EVERY_S,
+                ws_ping_timeout=PONG_WITHIN_S,
+                ws_per_message_deflate=False,  # it would cost each connection more memory than all else
                 lifespan="off",
                 log_config=None,
                 access_log=False,

@@ -22,7 +22,9 @@ from services.gateway.readiness import Ready
 from services.gateway.service import Gateway
 from services.gateway.status import status_route
 from services.messenger.api import ROUTES as MESSENGER_ROUTES
+from services.messenger.api import SOCKETS as MESSENGER_SOCKETS
 from services.orchestrator.api import ROUTES
+from services.orchestrator.api import SOCKETS as ORCHESTRATOR_SOCKETS
 from services.orchestrator.decider import BOT, TASK
 from services.orchestrator.facts import BOT_CODEC, TASK_CODEC
 from services.orchestrator.hosts import Hosts
@@ -62,6 +64,7 @@ from shared.runtime.http import Front, application
 from shared.runtime.ids import new_id
 from shared.runtime.live import Hear
 from shared.runtime.memory import MemoryStore
+from shared.runtime.sockets import Sockets
 from shared.runtime.whereabouts import Dead, Nowhere, OnItsWay, Place
 from tests.support.messenger import FakeMessenger
 from tests.support.scenario import NOON
@@ -137,7 +140,10 @@ class ApiHive:
                 *login_routes(self.keys, self, now=lambda: self.now, seen=self._seen),
             ],
         )
-        self.front = Front(self.app)
+        self.sockets = Sockets(
+            [*ORCHESTRATOR_SOCKETS, *MESSENGER_SOCKETS], doors=self.doors, knock=access.knock
+        )
+        self.front = Front(self.app, self.sockets)
 
     def client(self, secret: str | None = ADMIN, **headers: str) -> httpx.AsyncClient:
         """A caller with this key."""
@@ -377,13 +383,18 @@ class FakeLive:
     def __init__(self) -> None:
         self.words: list[Any] = []
         self.followed_after: list[int] = []
+        self.followers = 0
 
     async def follow(self, task_id: TaskId, after: int, hear: Hear) -> NoReturn:
         self.followed_after.append(after)
         for word in self.words:
             if getattr(word, "sequence", after + 1) > after:
                 await hear(word)
-        await asyncio.Event().wait()
+        self.followers += 1
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.followers -= 1
         raise AssertionError
 
     async def last(self, task_id: TaskId) -> int:

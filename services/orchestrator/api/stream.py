@@ -1,6 +1,7 @@
 """A task's output as it appears: server-sent events, resumable by the id of the last one."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, NoReturn
 
 from litestar import Request, Response, get
@@ -21,6 +22,9 @@ from shared.runtime.sse import EVENT_STREAM, Emit, EventStream, event
 CATCH_UP_S: Final = (
     2.0  # what a task printed last may be on its way for so long; the result has it in any case
 )
+
+Told = Piece | Gap | TaskDoc
+"""What is told of a task: pieces of its output, where some are missing, and at last the task itself."""
 
 
 @get(
@@ -50,24 +54,38 @@ async def stream_task(
         return task
 
     async def produce(emit: Emit) -> None:
-        await _follow(doors, wanted, after, emit)
+        async def tell(told: Told) -> None:
+            await emit(_event(told))
+
+        await follow_task(doors, wanted, after, tell)
 
     return EventStream(produce, patience=doors.patience)
 
 
-async def _follow(doors: Doors, task_id: TaskId, after: int, emit: Emit) -> None:
+def _event(told: Told) -> bytes:
+    match told:
+        case Piece():
+            return event("chunk", told.data, told.sequence)
+        case Gap():
+            return event("gap", encode(told))
+        case TaskDoc():
+            return event("end", encode(told))
+
+
+async def follow_task(
+    doors: Doors, task_id: TaskId, after: int, tell: Callable[[Told], Awaitable[None]]
+) -> None:
+    """Tell a task's output after a sequence, as it appears, and at last the task."""
     seen = after
     moved = asyncio.Condition()
 
     async def hear(word: Piece | Gap) -> None:
         nonlocal seen
-        if isinstance(word, Gap):
-            await emit(event("gap", encode(word)))
-            return
-        await emit(event("chunk", word.data, word.sequence))
-        async with moved:
-            seen = word.sequence
-            moved.notify_all()
+        await tell(word)
+        if isinstance(word, Piece):
+            async with moved:
+                seen = word.sequence
+                moved.notify_all()
 
     async def follow() -> NoReturn:
         await doors.live.follow(task_id, after, hear)
@@ -82,7 +100,7 @@ async def _follow(doors: Doors, task_id: TaskId, after: int, emit: Emit) -> None
         except TimeoutError:
             pass
         following.cancel()
-    await emit(event("end", encode(task)))
+    await tell(task)
 
 
 async def _end(doors: Doors, task_id: TaskId) -> TaskDoc:

@@ -82,7 +82,10 @@ class Reader:
         self.heard: list[Piece | Gap] = []
         self._more = asyncio.Condition()
         live = BrokerLive(outside.gateway)
-        self._task = tasks.create_task(live.follow(T1, after, self._hear))
+        self._tasks = [
+            tasks.create_task(live.run()),
+            tasks.create_task(live.follow(T1, after, self._hear)),
+        ]
 
     async def _hear(self, word: Piece | Gap) -> None:
         async with self._more:
@@ -95,7 +98,8 @@ class Reader:
         return [word if isinstance(word, Gap) else _text(word) for word in self.heard]
 
     def stop(self) -> None:
-        self._task.cancel()
+        for task in self._tasks:
+            task.cancel()
 
 
 def _text(piece: Piece) -> str:
