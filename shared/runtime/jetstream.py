@@ -79,9 +79,34 @@ class JetStreamStore:
     async def follow(self, aggregates: Collection[str], after: int) -> AsyncGenerator[list[Stored], None]:
         """The commits of these aggregates after a sequence, in order, without a gap, for ever."""
         filters = [event_subject(aggregate, "*") for aggregate in aggregates]
+        if len(filters) > 1:
+            async with contextlib.aclosing(self._past(frozenset(aggregates), after)) as past:
+                async for heard in past:
+                    after = heard[-1].sequence
+                    yield heard
         async with contextlib.aclosing(arrivals(self._connection, EVENTS, filters, after)) as batches:
             async for batch in batches:
                 yield [_stored(message.subject, message.sequence, message.data) for message in batch]
+
+    async def _past(self, aggregates: frozenset[str], after: int) -> AsyncGenerator[list[Stored], None]:
+        """What these aggregates have in the log by now.
+
+        With several filters the broker looks through all subjects of a block for each message (measured: 25
+        times slower than with one). So everything is asked for, and what nobody hears is dropped here.
+        """
+        try:
+            end = max([await self.version(aggregate, "*") for aggregate in aggregates])
+        except Unavailable:
+            return
+        everything = [event_subject("*", "*")]
+        if after < end:
+            async with contextlib.aclosing(arrivals(self._connection, EVENTS, everything, after)) as batches:
+                async for batch in batches:
+                    heard = [each for each in batch if parse_event(each.subject)[0] in aggregates]
+                    if heard:
+                        yield [_stored(message.subject, message.sequence, message.data) for message in heard]
+                    if batch[-1].sequence >= end:
+                        return
 
     async def last_sequence(self) -> int:
         """The last sequence of the whole log."""

@@ -174,8 +174,8 @@ class Follower:
             return
         async with self._after(table.position) as batches:
             async for batch in batches:
-                await table.room()
                 _give(table, [self._read(stored) for stored in batch], batch[-1].sequence)
+                await table.room()
                 if table.position >= self._level:
                     table.join()  # nothing is awaited since the look at the level: no commit is passed over
                     return
