@@ -29,6 +29,9 @@ E = TypeVar("E")
 
 CONFLICTS_MAX = 8
 REMEMBERED_MAX = 20_000  # aggregates held in memory; others are loaded from the log
+# Of an aggregate that lives for years, the causes of its last commits. A command comes again only while it is
+# not acknowledged, ACK_WAIT (2 s) after it came first; nothing writes one aggregate 500 times a second.
+CAUSES_MAX = 1_000
 READ_BACK_WAITS_S = (0.1, 0.2, 0.4, 0.8, 1.6, 2.0)
 
 
@@ -169,7 +172,7 @@ class Handler(Generic[S, C, E]):
         )
 
     def _remember(self, key: str, known: Known[S], facts: list[E], commit: Commit, sequence: int) -> None:
-        known.causes[commit.cause] = sequence
+        _note(known.causes, commit.cause, sequence)
         state = self._decider.fold(known.state, facts, sequence, commit.at)
         self._keep(key, Known(state=state, version=sequence, at=commit.at, causes=known.causes))
         if self._effects.committed is not None:
@@ -183,7 +186,7 @@ class Handler(Generic[S, C, E]):
             facts = self._codec.decode_all(commit.facts)
             state = self._decider.fold(state, facts, stored.sequence, commit.at)
             version, at = stored.sequence, commit.at
-            causes[commit.cause] = version
+            _note(causes, commit.cause, version)
         known = Known(state=state, version=version, at=at, causes=causes)
         if version:
             self._keep(key, known)
@@ -227,6 +230,12 @@ class Handler(Generic[S, C, E]):
                 turn.set_result(None)
                 return
         del self._turns[key]
+
+
+def _note(causes: dict[str, int], cause: str, sequence: int) -> None:
+    causes[cause] = sequence
+    if len(causes) > CAUSES_MAX:
+        del causes[next(iter(causes))]
 
 
 def recorded(facts: tuple[E, ...], commit: Commit, aggregate: str, key: str, sequence: int) -> Recorded[E]:

@@ -6,7 +6,7 @@ import pytest
 
 from shared.kernel.errors import NotStored, Unavailable
 from shared.kernel.messages import AlreadySo, Commit, Committed, Recorded, Refused
-from shared.runtime.handler import REMEMBERED_MAX, Effects, Handler
+from shared.runtime.handler import CAUSES_MAX, REMEMBERED_MAX, Effects, Handler
 from shared.runtime.ids import new_id
 from shared.runtime.memory import MemoryStore
 from tests.support.notes import CAUSE, NOON, NOTE, NOTE_CODEC, Note, NoteFact, NoteRequest, RubOut, WriteNote
@@ -58,6 +58,20 @@ async def test_a_command_delivered_again_is_answered_with_what_it_caused() -> No
     assert first == await notes.handle(write("a"), CAUSE, command_id="c1")
     assert first == await handler(store).handle(write("a"), CAUSE, command_id="c1")
     assert len(await store.read("note", "n")) == 2
+
+
+async def test_an_aggregate_that_lives_long_remembers_the_causes_of_its_last_commits_only() -> None:
+    store = MemoryStore()
+    notes = handler(store)
+    for number in range(CAUSES_MAX + 10):
+        last = await notes.handle(write(f"text {number}"), CAUSE, command_id=f"c{number}")
+
+    for each in (notes, handler(store)):
+        await each.state("n")
+        assert len(each._known["n"].causes) == CAUSES_MAX
+        assert last == await each.handle(write("other"), CAUSE, command_id=f"c{number}")
+        # What is older than any redelivery is answered from the state.
+        assert isinstance(await each.handle(write("text 0"), CAUSE, command_id="c0"), AlreadySo)
 
 
 async def test_what_is_already_so_writes_nothing() -> None:
