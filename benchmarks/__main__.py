@@ -7,10 +7,10 @@ from typing import Any, Final
 import click
 import msgspec
 
-from benchmarks import load, report, scenes
+from benchmarks import load, report, restart, scenes
 
 RESULT: Final = Path(__file__).parents[1] / "build" / "bench.json"
-PARTS: Final = ("fsync", "os", "messages", "websockets", "cold", "idle")
+PARTS: Final = ("fsync", "os", "messages", "websockets", "cold", "idle", "restart")
 
 
 @click.command()
@@ -40,6 +40,9 @@ def bench(tasks: int, only: tuple[str, ...]) -> None:
         if "idle" in parts:
             click.echo("idle, then 200 bots …", err=True)
             result |= scenes.idle(folder / "idle")
+        if "restart" in parts:
+            click.echo("a start on a long log …", err=True)
+            result["restart"] = {"os": restart.measure(folder / "restart")}
     if "fsync" in result:
         result["cpu_us_per_task"] = result["fsync"]["cpu_us_per_task"]
     RESULT.parent.mkdir(exist_ok=True)

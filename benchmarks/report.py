@@ -85,6 +85,15 @@ FIGURES: Final = (
     Figure("idle bot, RSS, MB", "bot_rss_mb", MOST, {"fsync": 30}),
     Figure("200 bots, launched → up, s", "bots_200_start_s", MOST, {"fsync": 10}),
     Figure("200 idle bots, CPU of the whole hive, % of a core", "bots_200_idle_cpu_pct", MOST, {"fsync": 15}),
+    Figure(
+        "orchestrator on 200,000 ended tasks, without a view: start → answers, s",
+        "restart.mode.first_start_200k_s",
+    ),
+    Figure(
+        "orchestrator on 200,000 ended tasks, with its view: start → answers, s",
+        "restart.mode.restart_200k_s",
+    ),
+    Figure("the same, its memory then, RSS, MB", "restart.mode.restart_200k_rss_mb"),
 )
 
 

@@ -37,8 +37,8 @@ from shared.runtime.queries import Asker
 from shared.runtime.settings import Settings
 from shared.runtime.topology import ensure
 
-ROOT: Final = Path(os.environ.get("HIVE_BENCH_ROOT", Path(__file__).parents[1]))
-TASKS: Final = 20_000
+ROOT: Final = Path(__file__).parents[1]
+TASKS: Final = 200_000
 WRITERS: Final = 256
 WITHIN_S: Final = 600.0
 STORE_BYTES_MAX: Final = 8 * 1024**3
