@@ -24,6 +24,7 @@ from shared.kernel.messages import Committed, Refused
 from shared.runtime.clock import monotonic, now
 from tests.services.orchestrator.builders import submit
 from tests.services.orchestrator.hive import Hive, hive
+from tests.support.broken import break_file
 
 pytestmark = pytest.mark.nats
 
@@ -195,3 +196,20 @@ async def test_a_retired_bot_leaves_no_queue_and_its_name_can_be_launched_again(
     await running.until(launched_again)
     assert running.host.retired == ["alpha"]
     assert (await running.bot("alpha")).generation == 2
+
+
+async def test_a_view_that_breaks_under_a_running_process_is_built_again(running: Hive) -> None:
+    async with running.launched("alpha") as alpha:
+        await running.committed(submit("task-1"))
+        await alpha.finish(await alpha.take())
+        before = await running.ask(ListTasks())
+        (view,) = (running.broker.folder / "data" / "views" / "one").glob("tasks-v*.sqlite")
+        break_file(view)
+        await running.committed(submit("task-2"))
+
+        async def is_listed() -> bool:
+            return [doc.id for doc in (await running.ask(ListTasks())).items] == ["task-2", "task-1"]
+
+        await running.until(is_listed)
+        assert (await running.ask(ListTasks())).items[1:] == before.items
+        assert running._processes[0].poll() is None

@@ -19,6 +19,7 @@ from shared.runtime.projection import Follower, MemoryView
 from shared.runtime.store import Stored
 from shared.runtime.viewfile import Read, Statement
 from shared.runtime.views import Table
+from tests.support.broken import break_file
 from tests.support.notes import NOON, NOTE_CODEC, NoteFact, NoteRubbedOut, NoteWritten
 
 WITHIN_S = 15.0
@@ -184,19 +185,6 @@ async def test_a_log_that_is_away_at_the_start_is_asked_again(tmp_path: Path) ->
     store.away = 3
     async with house(tmp_path, store) as one:
         assert one.notes == {"n0": 2, "n5": 2}
-
-
-def break_file(path: Path) -> None:
-    """Overwrite all but the first page, where nobody has it in memory any more."""
-    with sqlite3.connect(path) as other:
-        other.execute("CREATE TABLE noise (x)")
-        other.executemany("INSERT INTO noise VALUES (?)", [("x" * 500,)] * 100)
-    other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    other.close()
-    size = path.stat().st_size
-    with path.open("r+b") as file:
-        file.seek(4096)
-        file.write(b"\xa5" * (size - 4096))
 
 
 async def test_a_file_that_breaks_is_built_again_when_a_reader_meets_it(tmp_path: Path) -> None:
