@@ -16,6 +16,7 @@ from shared.runtime.websocket import Socket
 
 TURNS_MAX: Final = 16  # awaited at a time on one connection; the oldest is given up for a new one
 AWAITED: Final = frozenset({"pending", "delivered"})
+READ: Final = "read"
 
 
 class _Chunk(msgspec.Struct):
@@ -35,6 +36,7 @@ class Turns:
         self._doors = doors
         self._tasks = tasks
         self._following: OrderedDict[MessageId, asyncio.Task[NoReturn]] = OrderedDict()
+        self._read: set[MessageId] = set()
 
     def note(self, message: MessageDoc, me: Party) -> None:
         """A message of the conversation went out: a turn begins with it, or ends."""
@@ -51,7 +53,9 @@ class Turns:
                 message = await self._doors.ask(GetMessage(message_id=message_id))
             except NotFound:
                 continue
-            if message.state not in AWAITED:
+            if message.state == READ and message_id not in self._read:
+                self._read.add(message_id)  # its answer may be on its way: it is told before the next look
+            elif message.state not in AWAITED:
                 self._end(message_id)
                 await self._socket.send(
                     Ended(message_id=message_id, state=message.state, reason=message.reason)
@@ -63,6 +67,7 @@ class Turns:
         self._following[message_id] = self._tasks.create_task(self._follow(message_id))
 
     def _end(self, message_id: MessageId) -> None:
+        self._read.discard(message_id)
         following = self._following.pop(message_id, None)
         if following is not None:
             following.cancel()
