@@ -40,7 +40,9 @@ class Board:
     `touched` are the bots that may have something to get; `owned` the partitions whose bots get it from us.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, window: int = LANE_WINDOW, letter_chars_max: int = LETTER_CHARS_MAX) -> None:
+        self._window = window
+        self._letter_chars_max = letter_chars_max
         self.messages: dict[MessageId, Entry] = {}
         self.boxes: dict[BotId, Mailbox] = {}
         self.sessions: dict[BotId, Mailbox] = {}
@@ -81,7 +83,7 @@ class Board:
             return
         if entry is None:
             assert isinstance(first, MessageSent), first
-            entry = Entry(commit.sequence, commit.sequence, partition_of(message_id), after, _cause(commit))
+            entry = Entry(commit.sequence, commit.sequence, after, _cause(commit))
             self.messages[message_id] = entry
             box = self._box(BotId(first.recipient))
             self._keep_letter(entry, Letter(first, commit.at, commit.cause.correlation_id), box)
@@ -279,7 +281,8 @@ class Board:
         size = len(letter.sent.content)
         used = self._letter_chars + size
         near = box.lane_of(entry).waiting < NEAR
-        if used <= LETTER_CHARS_MAX and (near or used <= LETTER_CHARS_MAX // 2):
+        most = self._letter_chars_max
+        if used <= most and (near or used <= most // 2):
             entry.letter = letter
             self._letter_chars = used
 
@@ -295,7 +298,7 @@ class Board:
     def _box(self, bot_id: BotId) -> Mailbox:
         box = self.boxes.get(bot_id)
         if box is None:
-            box = self.boxes[bot_id] = Mailbox(bot_id, partition_of(bot_id))
+            box = self.boxes[bot_id] = Mailbox(bot_id, partition_of(bot_id), self._window)
         return box
 
     def _tidy_deadlines(self) -> None:

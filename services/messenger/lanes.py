@@ -38,7 +38,6 @@ class Entry:
 
     sequence: int
     version: int
-    partition: int
     state: Pending | Delivered | Failed
     cause: Cause
     letter: Letter | None = None
@@ -61,11 +60,12 @@ class Entry:
 class Lane:
     """Lines by sender, each in the log's order: a message that must wait stops its own line only.
 
-    At most LANE_WINDOW are with the bot. One that comes back keeps its place among them (`owed`) while the
-    bot has later ones of the same sender, which it may be holding back for it.
+    At most a window of them is with the bot. One that comes back keeps its place among them (`owed`) while
+    the bot has later ones of the same sender, which it may be holding back for it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, window: int = LANE_WINDOW) -> None:
+        self._window = window
         self.out: dict[MessageId, Entry] = {}
         self.next_index = 0
         self.waiting = 0
@@ -184,7 +184,7 @@ class Lane:
     def _has_room(self) -> bool:
         if self._owed:
             self._owed = {key: entry for key, entry in self._owed.items() if self._has_later(entry)}
-        return len(self.out) + len(self._owed) < LANE_WINDOW
+        return len(self.out) + len(self._owed) < self._window
 
 
 def _is_due(state: Message, now: datetime) -> bool:

@@ -23,10 +23,10 @@ class Session:
 class Mailbox:
     """The lanes of one bot, what it was given to keep, and how much is unread."""
 
-    def __init__(self, bot_id: BotId, partition: int) -> None:
+    def __init__(self, bot_id: BotId, partition: int, window: int) -> None:
         self.bot_id = bot_id
         self.partition = partition
-        self.lanes = tuple(Lane() for _ in LANE_OF)
+        self.lanes = tuple(Lane(window) for _ in LANE_OF)
         self.unread = 0
         self.kept: dict[MessageId, Entry] = {}
         self.session: Session | None = None

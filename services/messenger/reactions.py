@@ -81,7 +81,7 @@ def _is_slow(box: Mailbox, mono: float) -> bool:
 def _expired(scene: Scene, moment: Moment) -> Iterator[Step]:
     for entry in scene.board.overdue(moment.utc):
         if isinstance(entry.state, Pending):
-            if entry.partition in scene.board.owned:
+            if partition_of(entry.message_id) in scene.board.owned:
                 yield _expire(entry, absent=False)
         elif _is_absent(scene, scene.board.boxes[BotId(entry.state.order.recipient)], moment.mono):
             yield _expire(entry, absent=True)
