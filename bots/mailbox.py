@@ -75,8 +75,10 @@ class Mailbox:
         self._saying: Counter[MessageId] = Counter()
         self._awaited: dict[MessageId, asyncio.TimerHandle] = {}
         self._working: set[asyncio.Task[None]] = set()
+        self._telling: set[asyncio.Task[None]] = set()
         self._greet = asyncio.Event()
         self._begins = True
+        self._tells = True
         self._group: asyncio.TaskGroup
 
     @property
@@ -108,6 +110,12 @@ class Mailbox:
         for giving_up in self._awaited.values():
             giving_up.cancel()
         for task in list(self._working):
+            task.cancel()
+
+    def give_up(self) -> None:
+        """Say nothing more: what was not said by now, the next process finds out."""
+        self._tells = False
+        for task in list(self._telling):
             task.cancel()
 
     async def _begin_session(self) -> None:
@@ -146,6 +154,8 @@ class Mailbox:
         self._greet.set()
 
     async def _on_inbox(self, message: Msg) -> None:
+        if not self._tells:
+            return
         if message.subject.endswith(f".{GREETING}"):
             self._greet.set()
             return
@@ -209,8 +219,12 @@ class Mailbox:
         self._look()
 
     def _say(self, mail: Mail, said: Taken | Ending) -> None:
+        if not self._tells:
+            return
         self._saying[mail.message_id] += 1
-        self._group.create_task(self._have_said(mail, said))
+        task = self._group.create_task(self._have_said(mail, said))
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
 
     async def _have_said(self, mail: Mail, said: Taken | Ending) -> None:
         message_id = mail.message_id

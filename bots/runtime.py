@@ -121,6 +121,7 @@ class BotProcess:
                     await self._until(lambda: self._is_idle)
             for run in list(self._runs.values()):
                 run.give_up()
+            self._mailbox.give_up()
             self._outbox.close()
             for task in own:
                 task.cancel()

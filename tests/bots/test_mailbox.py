@@ -10,7 +10,9 @@ import pytest
 from bots.sdk import Bot, Failed, Message, NoAnswer, NotSent
 from bots.talk import OnMessage
 from shared.contracts.messenger.commands import LetExpire, ReadMessage, ReturnMessage, TakeMessage
+from shared.contracts.orchestrator.protocol import HeartbeatAnswer
 from shared.contracts.words import MESSAGE_CHARS_MAX, MessageKind, Priority
+from shared.kernel.errors import Unavailable
 from shared.runtime.clock import now
 from tests.bots.overseer import Overseer, oversee
 from tests.bots.postmaster import Postmaster, messenger
@@ -276,6 +278,32 @@ async def test_a_drained_bot_ends_what_it_has_begun_and_leaves_the_rest(broker: 
         async with living(broker, "alpha", handler):
             await postmaster.heard(left, ReadMessage)
         assert handler.contents == ["wait", "left"]
+
+
+async def test_a_bot_that_is_told_to_leave_leaves_at_once_and_says_nothing_of_what_it_had(
+    broker: LocalBroker,
+) -> None:
+    handler = Handler()
+    async with oversee(broker, "alpha") as overseer, messenger(broker) as postmaster:
+        async with living(broker, "alpha", handler):
+            begun = await postmaster.send("wait")
+            await postmaster.heard(begun, TakeMessage)
+            overseer.answer = HeartbeatAnswer(stop=True)
+        overseer.answer = HeartbeatAnswer()
+        assert [type(word) for word in postmaster.said(begun)] == [TakeMessage]
+
+        handler.go_on.set()
+        async with living(broker, "alpha", handler):
+            await postmaster.heard(begun, ReadMessage)
+        assert handler.contents == ["wait", "wait"]
+
+
+async def test_a_bot_that_has_left_sends_nothing_and_says_so(broker: LocalBroker) -> None:
+    async with oversee(broker, "alpha"), messenger(broker):
+        async with living(broker, "alpha", Handler()) as bot:
+            pass
+        with pytest.raises(Unavailable):
+            await bot.send("beta", "hello")
 
 
 async def test_a_reply_goes_back_linked_and_with_the_same_priority(stage: Stage) -> None:
