@@ -4,8 +4,9 @@ The log is read for those aggregates alone. So a start costs what is alive, not 
 """
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -30,7 +31,8 @@ Aggregate = tuple[str, str]
 class Live:
     """What a memory view begins with.
 
-    `alive`: for each kind of aggregate the query for the ids of those that it must hold. `totals`: a query
+    `alive`: for each kind of aggregate the query for the ids of those that it must hold; a kind that the view
+    hears and that is not in it is read whole, so it should be one that stays small. `totals`: a query
     for what it counts of all others. `begun` is told the sequence at which it begins, and the rows of it,
     when all commits of what is alive up to that sequence have been applied.
     """
@@ -51,13 +53,16 @@ class Snapshot(NamedTuple):
 
 async def begin(
     live: Live,
+    kinds: Collection[str],
     store: EventStore,
     decode: Callable[[Stored], Recorded[Any]],
     apply: Callable[[Recorded[Any]], None],
 ) -> int:
     """Apply the commits of all that is alive, in the order of the log; the sequence up to which."""
     snapshot = await _look(live)
-    commits = await _commits(store, snapshot.alive, snapshot.at)
+    found = await _commits(store, snapshot.alive, snapshot.at)
+    found += await _whole(store, sorted(set(kinds) - set(live.alive)), snapshot.at)
+    commits = sorted(found, key=lambda stored: stored.sequence)
     for number, stored in enumerate(commits):
         apply(decode(stored))
         if number % FOLDED_AT_ONCE == 0:
@@ -109,4 +114,19 @@ async def _commits(store: EventStore, alive: Sequence[Aggregate], upto: int) -> 
     async with asyncio.TaskGroup() as group:
         for _ in range(min(READS_AT_ONCE, len(alive))):
             group.create_task(read_some())
-    return sorted(found, key=lambda stored: stored.sequence)
+    return found
+
+
+async def _whole(store: EventStore, kinds: Sequence[str], upto: int) -> list[Stored]:
+    async def end_of() -> int:
+        return max([await store.version(kind, "*") for kind in kinds], default=0)
+
+    found: list[Stored] = []
+    end = await until_answered(end_of)
+    if end:
+        async with contextlib.aclosing(store.follow(kinds, 0)) as batches:  # type: ignore[type-var]
+            async for batch in batches:
+                found += [each for each in batch if each.sequence <= upto]
+                if batch[-1].sequence >= end:
+                    break
+    return found

@@ -63,7 +63,7 @@ class MemoryView(Generic[E]):
     async def begin(self, store: EventStore, decode: Callable[[Stored], Recorded[E]]) -> None:
         """Begin where the table stands, if there is one to begin from."""
         if self._live is not None:
-            self._position = await begin(self._live, store, decode, self._apply)
+            self._position = await begin(self._live, self.aggregates, store, decode, self._apply)
 
     def take(self, batch: Sequence[Recorded[E]], upto: int) -> None:
         """Fold commits in log order."""

@@ -131,6 +131,25 @@ async def test_a_follower_sees_all_after_a_sequence_once_and_in_order(store: Eve
     assert list(range(after + 1, 41)) == [each.sequence for each in await follower]
 
 
+@pytest.mark.parametrize("after", [0, 333])
+async def test_who_follows_several_kinds_sees_them_in_one_order_while_they_grow(
+    store: EventStore, after: int
+) -> None:
+    kinds = ("task", "pool", "task", "task", "bot", "task")
+
+    async def grow(first: int, last: int) -> None:
+        for number in range(first, last):
+            await store.append(kinds[number % 6], f"n{number}", commit(str(number)), expected=0)
+
+    await grow(0, 700)
+    growing = asyncio.ensure_future(grow(700, 1_201))
+    seen = await read_until(store, ("task", "bot"), after, 1_200)
+    await growing
+
+    wanted = [number + 1 for number in range(after, 1_200) if kinds[number % 6] != "pool"]
+    assert [each.sequence for each in seen if each.sequence <= 1_200] == wanted
+
+
 async def test_a_follower_hears_only_the_kinds_it_asked_for(store: EventStore) -> None:
     await store.append("task", "t", commit("a"), expected=0)
     await store.append("bot", "b", commit("b"), expected=0)

@@ -49,16 +49,23 @@ class CountingStore(MemoryStore):
         self.reads.append(aggregate_id)
         return await super().read(aggregate, aggregate_id)
 
-    async def write(self, note_id: str, *facts: NoteFact) -> int:
+    async def write(self, note_id: str, *facts: NoteFact, kind: str = "note") -> int:
         raw = [msgspec.Raw(encode(fact)) for fact in facts]
         commit = Commit(id="i", at=NOON, actor="a", cause="c", chain="h", facts=raw)
-        return await self.append("note", note_id, commit, expected=await self.version("note", note_id))
+        return await self.append(kind, note_id, commit, expected=await self.version(kind, note_id))
 
 
 class House:
     """A table of notes, and a view in memory of those that are not rubbed out."""
 
-    def __init__(self, folder: Path, store: CountingStore, *, waiting_max: int = 1_000) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        store: CountingStore,
+        *,
+        waiting_max: int = 1_000,
+        kinds: Sequence[str] = ("note",),
+    ) -> None:
         self.store = store
         self.path = folder / "notes-v1.sqlite"
         self.full = False
@@ -74,8 +81,8 @@ class House:
             waiting_max=waiting_max,
         )
         live = Live(self.table, ALIVE, TOTALS, lambda at, totals: self.begun.append((at, totals[0][0])))
-        self.view: MemoryView[NoteFact] = MemoryView("notes", {"note"}, self.apply, live)
-        self.follower = Follower("notes", store, {"note": NOTE_CODEC}, {"note"})
+        self.view: MemoryView[NoteFact] = MemoryView("notes", kinds, self.apply, live)
+        self.follower = Follower("notes", store, dict.fromkeys(kinds, NOTE_CODEC), kinds)
         self.follower.add(self.table)
         self.follower.add(self.view)
 
@@ -119,10 +126,9 @@ def rubbed_out(commit: Recorded[NoteFact]) -> bool:
 
 @asynccontextmanager
 async def house(
-    folder: Path, store: CountingStore, *, waiting_max: int = 1_000, full: bool = False
+    folder: Path, store: CountingStore, *, waiting_max: int = 1_000, kinds: Sequence[str] = ("note",)
 ) -> AsyncIterator[House]:
-    one = House(folder, store, waiting_max=waiting_max)
-    one.full = full
+    one = House(folder, store, waiting_max=waiting_max, kinds=kinds)
     await one.table.open(await store.identity(), await store.last_sequence())
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(one.table.run()), group.create_task(one.follower.run())]
@@ -178,6 +184,18 @@ async def test_a_table_built_from_nothing_and_one_that_went_on_begin_the_same(tm
     async with house(tmp_path / "old", store) as old, house(tmp_path / "new", store) as new:
         assert old.notes == new.notes == {"n5": 2, "n11": 1}
         assert old.begun == new.begun
+
+
+async def test_a_kind_that_the_table_does_not_know_is_read_whole_and_in_order(tmp_path: Path) -> None:
+    store = await a_past()
+    for number in range(3):
+        await store.write("n0", NoteWritten(text=f"c{number}"))
+        await store.write(f"other{number}", NoteWritten(text="o"), kind="other")
+    async with house(tmp_path, store, kinds=("note", "other")) as one:
+        assert one.notes == {"n0": 5, "n5": 2, "other0": 1, "other1": 1, "other2": 1}
+        assert one.applied == sorted(one.applied)
+        await one.follower.reached(await store.write("other3", NoteWritten(text="o"), kind="other"))
+        assert one.notes["other3"] == 1
 
 
 async def test_a_log_that_is_away_at_the_start_is_asked_again(tmp_path: Path) -> None:
