@@ -130,6 +130,7 @@ def test_a_returned_message_finds_its_place_though_the_window_is_full(world: Wor
     for number in range(LANE_WINDOW + 5):
         world.decide(send(f"m{number}"))
     mails = world.mail(BOT)
+    world.decide(post("other"))
     world.decide(give_back(mails[0]))
     assert world.mail(BOT) == []  # its place is kept: the bot may hold back all it has until it comes
     world.later(2)
@@ -141,11 +142,48 @@ def test_a_returned_message_finds_its_place_in_a_new_session_too(world: World) -
     for number in range(LANE_WINDOW + 5):
         world.decide(send(f"m{number}"))
     mails = world.mail(BOT)
+    world.decide(post("other"))
     world.decide(give_back(mails[0]))
     world.hello(BOT, "s2", holding=tuple(mail.message_id for mail in mails[1:]))
     assert world.mail(BOT) == []
     world.later(2)
     assert ids(world.mail(BOT)) == ["m0"]
+
+
+def test_a_returned_message_whose_sender_has_no_others_there_leaves_its_place(world: World) -> None:
+    world.hello(BOT, "s1")
+    world.decide(post("first"))
+    for number in range(LANE_WINDOW):
+        world.decide(send(f"m{number}"))
+    mails = world.mail(BOT)
+    world.decide(give_back(mails[0]))
+    assert ids(world.mail(BOT)) == ["m63"]
+
+
+def test_the_end_of_a_message_that_stopped_its_sender_lets_the_next_go(world: World) -> None:
+    world.hello(BOT, "s1")
+    world.decide(send("m0"))
+    (mail,) = world.mail(BOT)
+    world.decide(give_back(mail))
+    world.decide(send("m1"))
+    assert world.mail(BOT) == []
+    world.decide(read(mail))  # a late word: it was done after all
+    assert ids(world.mail(BOT)) == ["m1"]
+
+
+def test_the_late_word_of_a_dead_process_does_not_stop_a_sender_for_ever(world: World) -> None:
+    world.hello(BOT, "s1")
+    world.decide(send("m0"))
+    (mail,) = world.mail(BOT)
+    world.decide(give_back(mail))
+    again = ReturnMessage(message_id=mail.message_id, bot_id=BETA, delivery=1, code="x", reason="x")
+    assert world.decide(again) == []
+    late = TakeMessage(message_id=mail.message_id, bot_id=BETA, delivery=2, kept=True)
+    world.decide(late)  # nobody who is there has it
+    world.decide(send("m1"))
+    assert world.mail(BOT) == []
+    world.lose(BOT)
+    assert [(mail.message_id, mail.delivery) for mail in world.mail(BOT)] == [("m0", 3), ("m1", 1)]
 
 
 def test_a_message_marked_read_by_a_person_or_expired_makes_room(world: World) -> None:

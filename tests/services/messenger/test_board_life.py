@@ -64,14 +64,15 @@ class BoardLife(RuleBasedStateMachine):
             assert len(in_lane) <= WINDOW
 
     def check_order(self, mail: Mail) -> None:
-        """No later one of its sender and priority came before it, unless it comes again or was put back."""
+        """No later one of its sender and priority came before it, unless it was returned or put back."""
         earlier = [each for each in self.seen if each.message_id == mail.message_id]
         assert all(each.delivery < mail.delivery for each in earlier), "sent twice in a session"
         overtaken = any(
             each.sender == mail.sender and each.priority is mail.priority and each.sequence > mail.sequence
             for each in self.seen
         )
-        assert not overtaken or earlier or mail.message_id in self.put_back
+        comes_again = mail.delivery > 1
+        assert not overtaken or comes_again or mail.message_id in self.put_back
 
     @initialize()
     def begin(self) -> None:
@@ -118,6 +119,22 @@ class BoardLife(RuleBasedStateMachine):
                 retryable=retryable,
             )
         )
+        self.pump()
+
+    @rule(pick=picks, kept=st.booleans())
+    def a_dead_process_speaks(self, pick: int, kept: bool) -> None:  # noqa: FBT001 - a strategy's value
+        """What an earlier process said is heard only now."""
+        message_id = MessageId(f"m{pick % (self.sent + 1)}")
+        state = self.world.states.get(message_id)
+        if isinstance(state, Pending) and message_id not in self.has:
+            delivery = state.delivery
+            if kept:
+                self.world.decide(
+                    TakeMessage(message_id=message_id, bot_id=BETA, delivery=delivery, kept=True)
+                )
+            else:
+                self.world.decide(ReadMessage(message_id=message_id, bot_id=BETA, delivery=delivery))
+        self.world.lose(BOT)
         self.pump()
 
     @rule(pick=picks)
