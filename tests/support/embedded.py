@@ -23,6 +23,7 @@ from shared.runtime.store import Stored
 ROOT = Path(__file__).parents[2]
 READY_WITHIN_S = 60.0
 STOPPED_WITHIN_S = 90.0
+KINDS = ("task", "bot", "key", "message", "broadcast")
 
 
 class EmbeddedHive:
@@ -126,9 +127,9 @@ class EmbeddedHive:
 
 async def _whole_log(connection: Connection, publisher: Publisher) -> list[Stored]:
     store = JetStreamStore(connection, publisher)
-    last = max([await store.version(kind, "*") for kind in ("task", "bot", "key")])
+    last = max([await store.version(kind, "*") for kind in KINDS])
     commits: list[Stored] = []
-    async for batch in store.follow(("task", "bot", "key"), 0):
+    async for batch in store.follow(KINDS, 0):
         commits += batch
         if batch[-1].sequence >= last:
             break
