@@ -2,7 +2,7 @@
 
 import asyncio
 import shutil
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
@@ -38,6 +38,7 @@ class Broker:
         self._started_at = clock.monotonic()
         self._crashes = 0
         self._stopping = False
+        self._stuck = False
 
     @property
     def pid(self) -> int:
@@ -61,7 +62,9 @@ class Broker:
         """Return when it serves clients; BrokerError when it will not."""
         await asyncio.to_thread(self._process.wait_ready)
 
-    async def keep_running(self, changed: Callable[[], None]) -> None:
+    async def keep_running(
+        self, changed: Callable[[], None], after_full_disk: Callable[[], Awaitable[None]]
+    ) -> None:
         """Start it again whenever it ends, or has stopped to store and there is room again; for ever."""
         while True:
             async with asyncio.TaskGroup() as watches:
@@ -70,7 +73,10 @@ class Broker:
                 seeing.cancel()
             if self._stopping:
                 return
+            was_stuck, self._stuck = self._stuck, False
             await self._start_again(changed)
+            if was_stuck:
+                await after_full_disk()
 
     async def _see_stuck(self) -> None:
         """End a server that met a full disk, once there is room: only a new one stores again."""
@@ -79,6 +85,7 @@ class Broker:
         self._say(
             f"the broker stores no more: {why}; free space under {self._folder}, then it goes on by itself"
         )
+        self._stuck = True
         while not has_room(self._folder):  # noqa: ASYNC110 - the same
             await asyncio.sleep(LOOK_EVERY_S)
         self._say("there is room again: nats-server is started anew")

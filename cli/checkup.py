@@ -1,6 +1,7 @@
 """What `hive doctor` asks a running hive: its services, broker and streams, and how long there is room."""
 
 import asyncio
+import contextlib
 import http.client
 import shutil
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 import psutil
+from nats.aio.msg import Msg  # noqa: TID251
 
 from cli import probing, screen
 from cli.checks import FAIL, OK, WARN, Check
@@ -20,6 +22,7 @@ from shared.kernel.errors import Unavailable
 from shared.runtime import broker, topology
 from shared.runtime.broker import BrokerError
 from shared.runtime.connection import BrokerRefused, Connection, connect
+from shared.runtime.permissions import OPS, SERVERS_SUBJECT, SERVICES, SYSTEM_SENDER
 from shared.runtime.settings import Settings
 
 CONNECT_WITHIN_S: Final = 5.0
@@ -28,6 +31,39 @@ DAYS_WARN: Final = 30.0
 DAYS_FAIL: Final = 3.0
 MEASURED_FROM: Final = timedelta(hours=1)  # growth over less than that says nothing about days
 CLOCK_SLACK_S: Final = 2.0
+SERVERS_ANSWER_WITHIN_S: Final = 2.0
+
+
+class _SyncConfig(msgspec.Struct, frozen=True):
+    sync_always: bool = False
+
+
+class _JetStream(msgspec.Struct, frozen=True):
+    config: _SyncConfig | None = None
+
+
+class _Varz(msgspec.Struct, frozen=True):
+    server_name: str
+    jetstream: _JetStream = _JetStream()
+
+
+class _Told(msgspec.Struct, frozen=True):
+    data: _Varz
+
+
+class _Copy(msgspec.Struct, frozen=True):
+    name: str
+    current: bool = False
+    offline: bool = False
+    lag: int = 0
+
+
+class _Spread(msgspec.Struct, frozen=True):
+    replicas: tuple[_Copy, ...] = ()
+
+
+class _Copies(msgspec.Struct, frozen=True):
+    cluster: _Spread = _Spread()
 
 
 async def running_hive(running: Running, now: datetime) -> list[Check]:
@@ -35,7 +71,70 @@ async def running_hive(running: Running, now: datetime) -> list[Check]:
     found = [await _service(name, probe) for name, probe in sorted(running.probes.items())]
     if running.monitor_url is not None:
         found += await asyncio.to_thread(lambda: list(_broker(running, running.monitor_url or "", now)))
+    else:
+        found += await cluster_checks(running)
     return [*found, *await _streams(running, now)]
+
+
+async def cluster_checks(running: Running) -> list[Check]:
+    """What brokers that are not ours say of themselves, if the keys at hand may ask them."""
+    creds = Path(running.creds).with_name(f"{SYSTEM_SENDER}.creds") if running.creds else None
+    if creds is None or not creds.exists():
+        detail = f"not asked: {SYSTEM_SENDER}.creds is not among the keys"
+        return [Check(name="brokers", level=WARN, detail=detail, remedy="`hive cluster init` makes it")]
+    try:
+        system = await _connected(running, SYSTEM_SENDER, creds)
+    except Unavailable as error:
+        return [Check(name="brokers", level=FAIL, detail=str(error), remedy="see to the brokers")]
+    try:
+        servers = await _servers(system, running.replicas)
+    finally:
+        await system.close(drain=False)
+    return [_brokers(running, servers), *(_node(running, server) for server in servers)]
+
+
+async def _servers(system: Connection, expected: int) -> list[_Varz]:
+    """What each server answers; fewer than expected when some are away."""
+    heard: list[_Varz] = []
+    enough = asyncio.Event()
+
+    async def hear(message: Msg) -> None:
+        heard.append(msgspec.json.decode(message.data, type=_Told).data)
+        if len(heard) >= expected:
+            enough.set()
+
+    inbox = system.inbox()
+    await system.subscribe(inbox, hear)
+    await system.publish(SERVERS_SUBJECT, b"", inbox)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(SERVERS_ANSWER_WITHIN_S):
+            await enough.wait()
+    return sorted(heard, key=lambda server: server.server_name)
+
+
+def _brokers(running: Running, servers: list[_Varz]) -> Check:
+    names = ", ".join(server.server_name for server in servers) or "none"
+    detail = f"{len(servers)} of {running.replicas} answer: {names}"
+    level = OK if len(servers) >= running.replicas else WARN if len(servers) > running.replicas // 2 else FAIL
+    return Check(
+        name="brokers", level=level, detail=detail, remedy="" if level == OK else "start those that are away"
+    )
+
+
+def _node(running: Running, server: _Varz) -> Check:
+    """`sync_interval` of one server, as it says itself; and whether it tells that a disk was full."""
+    name = f"broker {server.server_name}"
+    if server.jetstream.config is None:
+        return Check(name=name, level=FAIL, detail="JetStream is not enabled", remedy="see to its log")
+    if server.jetstream.config.sync_always:
+        return Check(name=name, level=OK, detail="sync_interval is always: acknowledged means on disk")
+    return Check(
+        name=name,
+        level=WARN if running.durability == "os" or running.replicas > 1 else FAIL,
+        detail="sync_interval is not always: acknowledged survives the end of processes, but not a power cut "
+        "that takes a majority of the brokers at once",
+        remedy="`hive cluster init --durability fsync`, and start it with that configuration",
+    )
 
 
 async def _service(name: str, probe: str) -> Check:
@@ -110,7 +209,11 @@ async def _streams(running: Running, now: datetime) -> list[Check]:
     except Unavailable as error:
         return [Check(name="streams", level=FAIL, detail=str(error), remedy="hive logs nats-server")]
     try:
-        return [await _drift(connection), await _room(connection, running, now)]
+        return [
+            await _drift(connection, running.replicas),
+            *await _replicas(connection, running),
+            await _room(connection, running, now),
+        ]
     except (Unavailable, BrokerRefused) as error:
         return [Check(name="streams", level=FAIL, detail=str(error), remedy="hive logs nats-server")]
     finally:
@@ -118,12 +221,16 @@ async def _streams(running: Running, now: datetime) -> list[Check]:
 
 
 async def _ops(running: Running) -> Connection:
+    return await _connected(running, OPS, Path(running.creds) if running.creds else None)
+
+
+async def _connected(running: Running, sender: str, creds: Path | None) -> Connection:
     settings = Settings(
-        sender="ops",
+        sender=sender,
         instance="doctor",
         data=Path(running.admin_key).parent,
         nats_url=running.nats_url,
-        creds=Path(running.creds) if running.creds else None,
+        creds=creds,
     )
     return await connect(settings, within=CONNECT_WITHIN_S)
 
@@ -143,10 +250,30 @@ class _Looking:
         return b"{}"
 
 
-async def _drift(connection: Connection) -> Check:
+async def _replicas(connection: Connection, running: Running) -> list[Check]:
+    """Whether the copies of each stream are level with their leader."""
+    if running.replicas == 1:
+        return []
+    behind = []
+    for config in topology.streams(SERVICES, running.replicas):
+        info = msgspec.json.decode(await connection.api(f"STREAM.INFO.{config.name}"), type=_Copies)
+        if len(info.cluster.replicas) != running.replicas - 1:
+            behind.append(f"{config.name} has {len(info.cluster.replicas) + 1} copies")
+        behind += [
+            f"{config.name} on {copy.name} {'is away' if copy.offline else f'lags by {copy.lag}'}"
+            for copy in info.cluster.replicas
+            if not copy.current
+        ]
+    if behind:
+        remedy = "a broker that comes back catches up by itself; see to those that are away"
+        return [Check(name="replicas", level=WARN, detail="; ".join(behind), remedy=remedy)]
+    return [Check(name="replicas", level=OK, detail=f"{running.replicas} copies of each stream, all level")]
+
+
+async def _drift(connection: Connection, replicas: int) -> Check:
     looking = _Looking(connection)
     try:
-        await topology.ensure(looking)
+        await topology.ensure(looking, replicas=replicas)
     except topology.Drift as drift:
         return Check(
             name="streams",

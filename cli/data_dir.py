@@ -24,6 +24,7 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
     durability: str
     since: str
     ready: bool = False
+    replicas: int = 1
     monitor_url: str | None = None
     broker_pid: int | None = None
     creds: str | None = None  # of the broker user `ops`

@@ -133,6 +133,7 @@ def _first(plan: Plan, data: DataDir, port: int) -> Running:
         port=port,
         nats_url=plan.nats_url or "",
         durability=plan.durability,
+        replicas=plan.replicas,
         admin_key=_admin_key(data),
         creds=str(plan.creds("ops")),
         since=clock.now().isoformat(timespec="seconds"),

@@ -18,6 +18,7 @@ from shared.runtime import telemetry, topology
 from shared.runtime.connection import BrokerRefused, Connection, connect
 from shared.runtime.credentials import Authority, create_authority
 from shared.runtime.permissions import OPS, SYSTEM_SENDER
+from shared.runtime.prepare import prepare
 from shared.runtime.probes import Probes
 from shared.runtime.revocation import serve_revocations
 
@@ -44,7 +45,7 @@ class Watch:
         self._connection = await self._connect(OPS)
         system = await self._connect(SYSTEM_SENDER)
         try:
-            await topology.ensure(self._connection, replicas=self._settings.replicas)
+            await prepare(self._connection, replicas=self._settings.replicas)
             await serve_revocations(self._connection, system, self._authority)
             self._prepared = True
             _log.info("streams and consumers are there")

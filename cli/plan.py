@@ -52,6 +52,7 @@ class Plan:
     nats_url: str | None = None
     creds_dir: Path | None = None
     durability: str = "fsync"
+    replicas: int = 1
     roots: tuple[Path, ...] = ()
     env_allow: tuple[str, ...] = ()
     services: Sequence[Service] = SERVICES
@@ -79,6 +80,7 @@ class Plan:
             "HIVE_DATA": str(self.data),
             "HIVE_PROBE_PORT": str(probe_port),
             "HIVE_DURABILITY": self.durability,
+            "HIVE_REPLICAS": str(self.replicas),
         }
         if service.holds_http:
             told["HIVE_ADMIN_KEY_FILE"] = str(DataDir(self.data).admin_key)

@@ -14,17 +14,19 @@ from cli.failure import Exit, Failure
 from cli.plan import Plan
 from cli.processes import Processes
 from shared.kernel.errors import Unavailable
-from shared.runtime import revocation, topology
+from shared.runtime import clock, revocation, topology
 from shared.runtime.broker import BrokerError
 from shared.runtime.connection import BrokerRefused, Connection, connect
 from shared.runtime.credentials import Authority, CredentialsError
 from shared.runtime.permissions import OPS, SYSTEM_SENDER
+from shared.runtime.prepare import hand_out_again, prepare
 from shared.runtime.settings import Settings
 
 if TYPE_CHECKING:
     from bots.sandbox import SandboxReport
 
 WRITE_AGAIN_S: Final = 2.0
+HANDED_OUT_WITHIN_S: Final = 60.0
 SERVICES: Final = ("gateway", "orchestrator", "messenger")
 
 
@@ -88,7 +90,8 @@ class Supervisor:
         try:
             nats_url = await self._start_broker(tasks)
             ops = await self._connect(nats_url, OPS)
-            await topology.ensure(ops, services=SERVICES)
+            await prepare(ops, services=SERVICES, replicas=self._plan.replicas)
+            await hand_out_again(ops, services=SERVICES)
             await self._processes.start(nats_url, tasks, self.write_running)
             await self._serve_revocations(ops, nats_url)
         except (BrokerError, BrokerRefused, CredentialsError, Unavailable, topology.Drift) as error:
@@ -107,8 +110,22 @@ class Supervisor:
         assert self._authority is not None, "an own broker has an own authority"
         self._broker = Broker(self._plan, self._authority, self._say)
         await self._broker.until_ready()
-        tasks.create_task(self._broker.keep_running(self.write_running))
+        tasks.create_task(self._broker.keep_running(self.write_running, self._after_full_disk))
         return self._broker.url
+
+    async def _after_full_disk(self) -> None:
+        """What the broker may have kept of commands that were decided is decided again: already so."""
+        until = clock.monotonic() + HANDED_OUT_WITHIN_S
+        while True:
+            try:
+                await hand_out_again(self._connections[0], services=SERVICES)
+            except (BrokerRefused, Unavailable) as error:
+                if clock.monotonic() > until:
+                    self._say(f"what lies in the queues could not be handed out again: {error}")
+                    return
+            else:
+                return
+            await asyncio.sleep(WRITE_AGAIN_S)
 
     async def _connect(self, nats_url: str, sender: str) -> Connection:
         settings = Settings(

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -11,6 +12,8 @@ from cli.plan import SERVICES, Plan
 from cli.session import Here, local
 from shared.runtime.credentials import SIGNER_FILE
 from shared.runtime.permissions import OPS
+
+REPLICAS: Final = (1, 3, 5)
 
 
 @click.command()
@@ -36,6 +39,14 @@ from shared.runtime.permissions import OPS
     help="What acknowledged means: on disk, or handed to the operating system (faster).",
 )
 @click.option(
+    "--replicas",
+    type=click.IntRange(1, 5),
+    default=1,
+    show_default=True,
+    envvar="HIVE_REPLICAS",
+    help="On how many brokers of a cluster everything lies: 1, 3 or 5. Needs --nats.",
+)
+@click.option(
     "--root",
     "roots",
     multiple=True,
@@ -53,6 +64,7 @@ def up(
     nats_url: str | None,
     creds_dir: Path | None,
     durability: str,
+    replicas: int,
     roots: tuple[Path, ...],
     env_allow: tuple[str, ...],
     tell_fd: int | None,
@@ -62,6 +74,8 @@ def up(
         raise click.UsageError(
             "--nats and --creds-dir go together: an existing broker, and the users it knows."
         )
+    if replicas not in REPLICAS or (replicas > 1 and nats_url is None):
+        raise click.UsageError("--replicas is 1, 3 or 5, and above 1 it needs the cluster of --nats.")
     if creds_dir is not None and (missing := missing_creds(creds_dir)):
         raise click.UsageError(f"{creds_dir} lacks {', '.join(missing)}: it holds the users of the broker.")
     if nats_url is not None:
@@ -72,6 +86,7 @@ def up(
         nats_url=nats_url,
         creds_dir=creds_dir,
         durability=durability,
+        replicas=replicas,
         roots=roots or (Path.cwd(),),
         env_allow=env_allow,
         environment=dict(os.environ),  # noqa: TID251 - what of it services may see is said in plan.py
@@ -104,6 +119,7 @@ def _options(plan: Plan, *, as_json: bool) -> list[str]:
         "--nats": plan.nats_url,
         "--creds-dir": plan.creds_dir,
         "--durability": plan.durability,
+        "--replicas": plan.replicas,
     }
     options = [f"{name}={value}" for name, value in single.items() if value is not None]
     options += [f"--root={root}" for root in plan.roots]

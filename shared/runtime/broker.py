@@ -41,6 +41,24 @@ os.execv(sys.argv[2], sys.argv[2:])
 """
 
 
+@dataclass(frozen=True)
+class Cluster:
+    """How a server finds the others of its cluster. `routes`: `host:port` of each node, itself included."""
+
+    host: str
+    port: int
+    routes: tuple[str, ...]
+    name: str = DOMAIN
+
+    def render(self) -> dict[str, Any]:
+        """The block of the server's configuration."""
+        return {
+            "name": _quoted(self.name),
+            "listen": _quoted(f"{self.host}:{self.port}"),
+            "routes": "[" + ", ".join(_quoted(f"nats-route://{route}") for route in self.routes) + "]",
+        }
+
+
 class BrokerError(Exception):
     """The broker does not start; the text holds what it said."""
 
@@ -63,6 +81,7 @@ class BrokerConfig:
     domain: str = DOMAIN
     memory_bytes_max: int = MEMORY_BYTES_MAX
     file_bytes_max: int | None = None
+    cluster: Cluster | None = None
 
     def render(self) -> str:
         """The text of the server's configuration file. It holds no secret: the JWTs in it are public."""
@@ -100,6 +119,7 @@ class BrokerConfig:
                 "logfile_max_num: 4",
                 f"operator: {_quoted(self.authority.operator_jwt)}",
                 f"system_account: {self.authority.system_account_id}",
+                *([] if self.cluster is None else _block("cluster", self.cluster.render())),
                 *_block("jetstream", jetstream),
                 *_block("resolver", resolver),
                 *_block("resolver_preload", preload),

@@ -246,7 +246,7 @@ async def connect(settings: Settings, *, within: float = FIRST_CONNECTION_WITHIN
     try:
         async with asyncio.timeout(within):
             await nc.connect(
-                settings.nats_url,
+                settings.nats_url.split(","),
                 name=f"{settings.sender} {settings.instance}",
                 user_credentials=str(settings.creds) if settings.creds else None,
                 inbox_prefix=inbox_prefix(settings.sender),

@@ -31,6 +31,9 @@ SERVICES: Final = (naming.GATEWAY, ORCHESTRATOR, MESSENGER)
 """The services with a work queue, a seat and consumers of their own."""
 
 CLAIMS_UPDATE_SUBJECT: Final = "$SYS.REQ.CLAIMS.UPDATE"
+SERVERS_SUBJECT: Final = "$SYS.REQ.SERVER.PING.VARZ"
+"""Where every server of a cluster says how it is configured."""
+
 REVOKE_SUBJECT: Final = "ops.revoke"
 """Where a bot host asks that a user be revoked; see revocation.py."""
 
@@ -219,7 +222,8 @@ ROLES: Final[dict[str, Role]] = {
 }
 
 SYSTEM_ROLE: Final = Role(
-    publish=(CLAIMS_UPDATE_SUBJECT,), subscribe=(f"{naming.inbox_prefix(SYSTEM_SENDER)}.>",)
+    publish=(CLAIMS_UPDATE_SUBJECT, SERVERS_SUBJECT),
+    subscribe=(f"{naming.inbox_prefix(SYSTEM_SENDER)}.>",),
 )
 """Of the system account, which shares no subject with the hive's."""
 

@@ -24,6 +24,7 @@ from shared.runtime.connection import Connection
 A = TypeVar("A")
 
 ERROR_HEADER: Final = "Hive-Error"
+MICRO_ERROR_HEADER: Final = "Nats-Service-Error"
 PLACES_MAX: Final = 4_096  # questions being answered at a time, long waits included
 _log = logging.getLogger(__name__)
 
@@ -61,6 +62,8 @@ class Asker:
             )
         if message.headers and (error := message.headers.get(ERROR_HEADER)):
             raise _error(error, message.data.decode(errors="replace"))
+        if message.headers and (error := message.headers.get(MICRO_ERROR_HEADER)):
+            raise Unavailable(f"{subject}: {error}")  # its process is just ending
         if kind.answer is bytes:
             return cast("A", message.data)
         decoder = self._decoders.get(kind)

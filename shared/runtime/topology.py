@@ -285,8 +285,11 @@ class _ConsumerInfo(msgspec.Struct):
 
 
 async def _missing_streams(connection: Api, wanted: Sequence[StreamConfig]) -> list[StreamConfig]:
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_stream(connection, config.name)) for config in wanted]
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(_stream(connection, config.name)) for config in wanted]
+    except ExceptionGroup as troubles:  # who asks waits for Unavailable, and one says enough
+        raise troubles.exceptions[0] from troubles
     found = [task.result() for task in tasks]
     pairs = [(config, there) for config, there in zip(wanted, found, strict=True) if there is not None]
     differences = [

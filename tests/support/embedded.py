@@ -29,13 +29,23 @@ KINDS = ("task", "bot", "key", "message", "broadcast")
 class EmbeddedHive:
     """`hive up` on a data directory of the test's own."""
 
-    def __init__(self, folder: Path, *, durability: str = "os", roots: tuple[Path, ...] = (ROOT,)) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        durability: str = "os",
+        roots: tuple[Path, ...] = (ROOT,),
+        more: tuple[str, ...] = (),
+        keys: Path | None = None,
+    ) -> None:
         self.data = DataDir(folder / "hive")
         self.output = folder / "up.log"
         self._command = [
             *(sys.executable, "-m", "cli", "up", f"--data={self.data.path}", f"--durability={durability}"),
             *(f"--root={root}" for root in roots),
+            *more,
         ]
+        self._keys = keys or self.data.keys
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -114,7 +124,7 @@ class EmbeddedHive:
             {},
             sender="ops",
             nats_url=running.nats_url,
-            creds=self.data.keys / "ops.creds",
+            creds=self._keys / "ops.creds",
             data=self.data.path,
         )
         connection = await connect(settings)

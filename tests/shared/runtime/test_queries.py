@@ -6,7 +6,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import ClassVar
 
 import pytest
+from nats.aio.msg import Msg
 
+from shared.contracts.naming import query_subject
 from shared.kernel.errors import Rejected, Unavailable
 from shared.kernel.messages import Query
 from shared.runtime.connection import Connection, connect
@@ -60,3 +62,22 @@ async def test_an_answer_too_long_for_the_broker_is_refused_with_a_reason(broker
             await ask(GetNote(note_id="long"))
 
         assert await ask(GetNote(note_id="n")) == "n"
+
+
+async def test_an_owner_that_is_just_ending_is_unavailable(broker: LocalBroker) -> None:
+    owner, gateway = (
+        await connect(broker.settings("svc-orchestrator")),
+        await connect(broker.settings("gateway")),
+    )
+
+    async def end(message: Msg) -> None:
+        """As nats-py answers when the handler of a question fails."""
+        await owner.publish(message.reply, b"", headers={"Nats-Service-Error": "it ends"})
+
+    await owner.subscribe(query_subject("orchestrator", "GetNote"), end)
+    await owner.nc.flush()
+
+    with pytest.raises(Unavailable, match="it ends"):
+        await Asker(gateway)(GetNote(note_id="n"))
+    await gateway.close()
+    await owner.close()
