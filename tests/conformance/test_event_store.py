@@ -33,7 +33,9 @@ def text_of(stored: Stored) -> str:
 
 
 @asynccontextmanager
-async def on_jetstream(broker: LocalBroker, replicas: int = 1) -> AsyncIterator[EventStore]:
+async def on_jetstream(
+    broker: LocalBroker, replicas: int = 1, kind: type[JetStreamStore] = JetStreamStore
+) -> AsyncIterator[EventStore]:
     ops = await connect(broker.settings("ops"))
     await ensure(ops, services=("gateway", "orchestrator"))
     await ops.close()
@@ -41,7 +43,7 @@ async def on_jetstream(broker: LocalBroker, replicas: int = 1) -> AsyncIterator[
     publisher = Publisher(connection)
     await publisher.start()
     try:
-        yield JetStreamStore(connection, publisher, replicas=replicas)
+        yield kind(connection, publisher, replicas=replicas)
     finally:
         await publisher.stop()
         await connection.close()
@@ -148,6 +150,31 @@ async def test_who_follows_several_kinds_sees_them_in_one_order_while_they_grow(
 
     wanted = [number + 1 for number in range(after, 1_200) if kinds[number % 6] != "pool"]
     assert [each.sequence for each in seen if each.sequence <= 1_200] == wanted
+
+
+class Busy(JetStreamStore):
+    """Somebody writes the first bot and another task just after it was asked where the tasks end."""
+
+    busy = False
+
+    async def version(self, aggregate: str, aggregate_id: str) -> int:
+        version = await super().version(aggregate, aggregate_id)
+        if self.busy and (aggregate, aggregate_id) == ("task", "*"):
+            self.busy = False
+            await self.append("bot", "first", commit("bot"), expected=0)
+            await self.append("task", "late", commit("late"), expected=0)
+        return version
+
+
+@NATS
+async def test_what_is_written_while_the_end_is_looked_for_is_not_passed_over(broker: LocalBroker) -> None:
+    async with on_jetstream(broker, kind=Busy) as store:
+        assert isinstance(store, Busy)
+        for number in range(10):
+            await store.append("task", f"t{number}", commit(str(number)), expected=0)
+        store.busy = True
+        seen = await read_until(store, ("bot", "task"), 0, 12)
+        assert [each.sequence for each in seen] == list(range(1, 13))
 
 
 async def test_a_follower_hears_only_the_kinds_it_asked_for(store: EventStore) -> None:
