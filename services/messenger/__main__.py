@@ -11,7 +11,7 @@ from services.messenger.letters import LettersFirst
 from services.messenger.performing import Performer
 from services.messenger.scene import Moment, Scene
 from services.messenger.service import Messenger
-from services.messenger.tables import SCHEMA, VERSION, Rows
+from services.messenger.tables import SCHEMA, SELECT_ALIVE, SELECT_PARTIES, VERSION, Rows
 from shared.contracts.messenger.commands import BroadcastRequest, MessageRequest
 from shared.contracts.messenger.queries import (
     AwaitConversation,
@@ -27,6 +27,7 @@ from shared.kernel.codec import Codec
 from shared.runtime.assembly import Assembly, Runtime
 from shared.runtime.dead import DeadLetterBox
 from shared.runtime.intake import Route
+from shared.runtime.living import Live
 from shared.runtime.process import run
 from shared.runtime.views import Statement
 
@@ -40,14 +41,21 @@ def assemble(runtime: Runtime) -> Assembly:
     async def up_to_date() -> None:
         await runtime.seen(await runtime.store.version("message", "*"))
 
+    heard: dict[str, Codec[Any]] = {
+        "message": MESSAGE_CODEC,
+        "broadcast": BROADCAST_CODEC,
+        "bot": BOTS_HEARD,
+        "key": KEYS_HEARD,
+    }
     scene = Scene()
     changes = Rows()
     table = runtime.table(
         "messages",
         version=VERSION,
         schema=SCHEMA,
-        codecs={"message": MESSAGE_CODEC, "broadcast": BROADCAST_CODEC},
+        codecs=heard,
         rows=lambda batch, read: [Statement(sql, values) for sql, values in changes(batch, read)],
+        forget=changes.forget,
     )
     answers = Answers(scene, table, runtime.store, moment=moment, seen=runtime.seen)
     messenger = Messenger(
@@ -64,13 +72,8 @@ def assemble(runtime: Runtime) -> Assembly:
     )
     broadcasts = runtime.handler(BROADCAST, "broadcast", BROADCAST_CODEC, prepare=admission.prepare_broadcast)
     performer = Performer(scene, messages, broadcasts, runtime.store, runtime.connection)
-    heard: dict[str, Codec[Any]] = {
-        "message": MESSAGE_CODEC,
-        "broadcast": BROADCAST_CODEC,
-        "bot": BOTS_HEARD,
-        "key": KEYS_HEARD,
-    }
-    view = runtime.follow("board", heard, messenger.followed)
+    live = Live(table=table, alive=SELECT_ALIVE, totals=SELECT_PARTIES, begun=scene.board.begin)
+    view = runtime.follow("board", heard, messenger.followed, live=live)
     runtime.connection.on_reconnect(messenger.on_reconnect)
     return Assembly(
         commands=[Route(MessageRequest, messages), Route(BroadcastRequest, broadcasts)],

@@ -1,7 +1,7 @@
 """Everything on its way, in memory: what waits for which bot, what it has, what is due when."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from heapq import heapify, heappop, heappush
 from typing import Final, assert_never
@@ -17,7 +17,7 @@ from services.messenger.decider.message_state import (
     Unknown,
 )
 from services.messenger.directory import Directory
-from services.messenger.facts import BotHeard, BroadcastEvent, KeyHeard, MessageEvent
+from services.messenger.facts import BOTS_HEARD, KEYS_HEARD, BotHeard, BroadcastEvent, KeyHeard, MessageEvent
 from services.messenger.lanes import Entry, Letter, Place
 from services.messenger.mailbox import Mailbox
 from shared.contracts.messenger.facts import BroadcastSent, MessageSent
@@ -108,6 +108,14 @@ class Board:
         """A key came or went."""
         for fact in commit.facts:
             self.directory.hear_key(fact)
+
+    def begin(self, _sequence: int, parties: Sequence[tuple[str, bytes]]) -> None:
+        """The parties as a table knows them, in place of their whole pasts."""
+        for aggregate, fact in parties:
+            if aggregate == "bot":
+                self.directory.hear_bot(BOTS_HEARD.decode(fact))
+            else:
+                self.directory.hear_key(KEYS_HEARD.decode(fact))
 
     # What is ours.
 

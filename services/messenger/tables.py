@@ -8,6 +8,8 @@ from typing import Any, Final
 import msgspec
 
 from services.messenger.projection import UNREAD, fold_broadcast, fold_message
+from shared.contracts.gateway import KeyRevoked
+from shared.contracts.messenger.facts import BroadcastSpread, MessageSent
 from shared.contracts.messenger.queries import (
     AwaitConversation,
     DeliverySummary,
@@ -16,6 +18,7 @@ from shared.contracts.messenger.queries import (
     ListMessages,
     MessageDoc,
 )
+from shared.contracts.orchestrator.facts import BotRetired
 from shared.contracts.words import BROKER_PAYLOAD_BYTES_MAX, MessageId, Page, Party
 from shared.kernel.codec import encode
 from shared.kernel.errors import Rejected
@@ -27,6 +30,9 @@ VERSION: Final = 1
 LIMIT_MAX: Final = 200
 PAGE_BYTES_MAX: Final = BROKER_PAYLOAD_BYTES_MAX * 9 // 10
 REMEMBERED_MAX: Final = 4_096
+
+_ALIVE: Final = "state IN ('pending', 'delivered', 'failed') AND substr(recipient, 1, 1) <> '@'"
+"""What memory must hold: messages to bots that are not read, and those that may be put back."""
 
 SCHEMA: Final = (
     """CREATE TABLE IF NOT EXISTS messages (
@@ -50,7 +56,14 @@ SCHEMA: Final = (
         UPDATE counts SET messages = messages - 1 WHERE state = old.state;
         INSERT INTO counts VALUES (new.state, 1) ON CONFLICT (state) DO UPDATE SET messages = messages + 1;
     END""",
-    "CREATE TABLE IF NOT EXISTS broadcasts (id TEXT PRIMARY KEY, doc BLOB NOT NULL) WITHOUT ROWID",
+    f"CREATE INDEX IF NOT EXISTS messages_alive ON messages (id) WHERE {_ALIVE}",
+    """CREATE TABLE IF NOT EXISTS broadcasts (
+        id TEXT PRIMARY KEY, spread INTEGER NOT NULL, doc BLOB NOT NULL
+    ) WITHOUT ROWID""",
+    "CREATE INDEX IF NOT EXISTS broadcasts_alive ON broadcasts (id) WHERE spread = 0",
+    """CREATE TABLE IF NOT EXISTS parties (
+        aggregate TEXT NOT NULL, id TEXT NOT NULL, fact BLOB NOT NULL, PRIMARY KEY (aggregate, id)
+    ) WITHOUT ROWID""",
 )
 _KEEP_MESSAGE: Final = (
     "INSERT INTO messages (sequence, id, state, priority, sender, recipient, pair, broadcast, doc) "
@@ -58,10 +71,24 @@ _KEEP_MESSAGE: Final = (
     "ON CONFLICT (sequence) DO UPDATE SET state = excluded.state, doc = excluded.doc"
 )
 _KEEP_BROADCAST: Final = (
-    "INSERT INTO broadcasts (id, doc) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET doc = excluded.doc"
+    "INSERT INTO broadcasts (id, spread, doc) VALUES (?, ?, ?) "
+    "ON CONFLICT (id) DO UPDATE SET spread = excluded.spread, doc = excluded.doc"
 )
+_KEEP_PARTY: Final = (
+    "INSERT INTO parties (aggregate, id, fact) VALUES (?, ?, ?) "
+    "ON CONFLICT (aggregate, id) DO UPDATE SET fact = excluded.fact"
+)
+_FORGET_PARTY: Final = "DELETE FROM parties WHERE aggregate = ? AND id = ?"
 _NEWEST: Final = "ORDER BY sequence DESC LIMIT ?"
 
+SELECT_ALIVE: Final = {
+    "message": f"SELECT id FROM messages WHERE {_ALIVE}",  # noqa: S608 - it is ours
+    "broadcast": "SELECT id FROM broadcasts WHERE spread = 0",
+    # Of these, what counts is in `parties`: their pasts may be long.
+    "bot": "SELECT id FROM parties WHERE 0",
+    "key": "SELECT id FROM parties WHERE 0",
+}
+SELECT_PARTIES: Final = "SELECT aggregate, fact FROM parties"
 SELECT_STATES: Final = "SELECT state, messages FROM counts WHERE messages > 0"
 SELECT_WAITING: Final = (
     "SELECT priority, count(*), min(sequence) FROM messages WHERE state = 'pending' GROUP BY priority"
@@ -100,23 +127,30 @@ class Rows:
     def __call__(self, batch: Sequence[Recorded[Any]], read: Read) -> list[Sql]:
         """The statements that take a batch in."""
         messages: dict[MessageId, MessageDoc] = {}
-        broadcasts: dict[str, DeliverySummary] = {}
+        broadcasts: dict[str, tuple[DeliverySummary, bool]] = {}
+        parties: dict[tuple[str, str], bytes | None] = {}
         for commit in batch:
-            if commit.aggregate == "message":
-                message_id = MessageId(commit.aggregate_id)
-                known = messages.get(message_id) or self._open.get(message_id)
-                doc = fold_message(known or _stored(commit, read), commit)
-                if doc is not None:
-                    messages[message_id] = doc
-            else:
-                known_broadcast = broadcasts.get(commit.aggregate_id) or _stored_broadcast(commit, read)
-                summary = fold_broadcast(known_broadcast, commit)
-                if summary is not None:
-                    broadcasts[commit.aggregate_id] = summary
+            match commit.aggregate:
+                case "message":
+                    message_id = MessageId(commit.aggregate_id)
+                    known = messages.get(message_id) or self._open.get(message_id)
+                    doc = fold_message(known or _stored(commit, read), commit)
+                    if doc is not None:
+                        messages[message_id] = doc
+                case "broadcast":
+                    before = broadcasts.get(commit.aggregate_id) or _stored_broadcast(commit, read)
+                    broadcasts[commit.aggregate_id] = _broadcast(before, commit)
+                case _:
+                    for fact in commit.facts:
+                        gone = isinstance(fact, BotRetired | KeyRevoked)
+                        parties[commit.aggregate, commit.aggregate_id] = None if gone else encode(fact)
         self._remember(messages)
+        kept = [(*key, fact) for key, fact in parties.items() if fact is not None]
         return [
             (_KEEP_MESSAGE, [_row(doc) for doc in messages.values()]),
-            (_KEEP_BROADCAST, [(summary.id, encode(summary)) for summary in broadcasts.values()]),
+            (_KEEP_BROADCAST, [(key, spread, encode(doc)) for key, (doc, spread) in broadcasts.items()]),
+            (_KEEP_PARTY, kept),
+            (_FORGET_PARTY, [key for key, fact in parties.items() if fact is None]),
         ]
 
     def forget(self) -> None:
@@ -149,13 +183,25 @@ def _row(doc: MessageDoc) -> tuple[Any, ...]:
 
 
 def _stored(commit: Recorded[Any], read: Read) -> MessageDoc | None:
+    if isinstance(commit.facts[0], MessageSent):
+        return None  # it begins here: no look is needed
     found = read("SELECT doc FROM messages WHERE id = ?", (commit.aggregate_id,))
     return _docs.decode(found[0][0]) if found else None
 
 
-def _stored_broadcast(commit: Recorded[Any], read: Read) -> DeliverySummary | None:
-    found = read(SELECT_BROADCAST, (commit.aggregate_id,))
-    return _summaries.decode(found[0][0]) if found else None
+def _stored_broadcast(commit: Recorded[Any], read: Read) -> tuple[DeliverySummary, bool] | None:
+    found = read("SELECT doc, spread FROM broadcasts WHERE id = ?", (commit.aggregate_id,))
+    return (_summaries.decode(found[0][0]), bool(found[0][1])) if found else None
+
+
+def _broadcast(
+    before: tuple[DeliverySummary, bool] | None, commit: Recorded[Any]
+) -> tuple[DeliverySummary, bool]:
+    """A broadcast after a commit, and whether all its messages exist, or were refused."""
+    summary, spread = (None, False) if before is None else before
+    after = fold_broadcast(summary, commit)
+    assert after is not None, commit
+    return after, spread or isinstance(commit.facts[-1], BroadcastSpread)
 
 
 def select_messages(query: ListMessages) -> tuple[str, tuple[Any, ...]]:
