@@ -1,4 +1,4 @@
-"""What a bot sends: a single command at once; under load all that waits together, as one parcel.
+"""What a bot sends: a single command at once; what comes together, or waits together, as one parcel.
 
 While a message is on its way to a service's queue, what is to follow it there is collected. So an idle bot
 waits for nothing, and a busy one pays one store, one delivery and one ack for up to 64 commands.
@@ -109,7 +109,9 @@ class Outbox:
         self._connection = connection
         self._room = asyncio.Semaphore(waiting_max)
         self._lines: defaultdict[str, Line] = defaultdict(Line)
+        self._looking: set[str] = set()
         self._storing: set[str] = set()
+        self._closed = False
         self._asking: defaultdict[str, int] = defaultdict(int)
         self._asked: dict[str, Waiting] = {}
         self._reply_to = ""
@@ -129,6 +131,7 @@ class Outbox:
 
     def close(self) -> None:
         """Send nothing more; who still waits is told that nobody knows."""
+        self._closed = True
         for flight in self._flights:
             flight.cancel()
         for line in self._lines.values():
@@ -138,21 +141,30 @@ class Outbox:
     async def _send(
         self, command: Command, command_id: str, chain: str, lane: str | None, *, asks: bool
     ) -> Outcome | None:
+        if self._closed:
+            raise _closed()
         sent = letter(command, sender=self._connection.sender, command_id=command_id, chain=chain)
         if len(sent.data) > self._connection.nc.max_payload:
             raise Rejected("command_too_large", f"{len(sent.data)} bytes are too many for one command")
         async with self._room:
             waiting = Waiting(sent, lane, asks=asks)
             self._lines[command.service].add(waiting)
-            self._look(command.service)
+            self._look_soon(command.service)
             try:
                 return await waiting.ended
             finally:
                 self._asked.pop(command_id, None)
 
+    def _look_soon(self, service: str) -> None:
+        """Look when all that comes in this moment has come: what ends together is told together."""
+        if service not in self._looking:
+            self._looking.add(service)
+            asyncio.get_running_loop().call_soon(self._look, service)
+
     def _look(self, service: str) -> None:
         """Let go what may go, if nothing is being stored there just now."""
-        if service in self._storing:
+        self._looking.discard(service)
+        if service in self._storing or self._closed:
             return
         taken = self._lines[service].take(asking=self._asking[service] < FLIGHTS_MAX)
         if taken:

@@ -30,6 +30,7 @@ class _Loose(msgspec.Struct):
 
 _ENVELOPE = msgspec.json.Decoder(Envelope)
 _LOOSE = msgspec.json.Decoder(_Loose)
+_UNSAFE = frozenset(" *>\r\n\t")
 _BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -60,13 +61,12 @@ class Route:
 
 @dataclass(frozen=True)
 class Request:
-    """A command as it came: who sent it, what it asks, and where its outcome may go."""
+    """A command as it came: who sent it, and what it asks."""
 
     address: CommandAddress
     envelope: Envelope
     command: Command
     handler: Decides
-    reply_to: str | None
 
     @property
     def cause(self) -> Cause:
@@ -108,7 +108,6 @@ class Intake:
             envelope=envelope,
             command=command if route.translate is None else route.translate(command),
             handler=route.handler,
-            reply_to=reply_to_of(address.sender, headers),
         )
 
     def own_subject(self, subject: str, data: bytes) -> str:
@@ -139,9 +138,10 @@ def id_of(data: bytes) -> str:
 
 def reply_to_of(sender: str, headers: Mapping[str, str]) -> str | None:
     """Where a message's sender wants to be answered, if that is below his own inbox."""
-    reply_to = headers.get(REPLY_HEADER, "")
-    own = reply_to.startswith(f"{inbox_prefix(sender)}.")
-    return reply_to if own and not set(reply_to) & set(" *>\r\n\t") else None
+    reply_to = headers.get(REPLY_HEADER)
+    if reply_to is None or not reply_to.startswith(f"{inbox_prefix(sender)}."):
+        return None
+    return reply_to if _UNSAFE.isdisjoint(reply_to) else None
 
 
 def _authorise(address: CommandAddress, command: Command, *, in_parcel: bool) -> None:

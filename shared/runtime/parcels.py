@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from shared.contracts.naming import PARCEL_HEADER, REPLY_HEADER, parse_stored_command, sender_kind
+from shared.contracts.naming import PARCEL_HEADER, REPLY_HEADER, sender_kind
 from shared.kernel.errors import Undecodable
 from shared.kernel.messages import PARCEL_MAX
 
@@ -27,12 +27,12 @@ class Item:
     body: bytes
 
 
-def items_of(subject: str, headers: Mapping[str, str], data: bytes) -> tuple[list[Item], bool]:
+def items_of(sender: str, subject: str, headers: Mapping[str, str], data: bytes) -> tuple[list[Item], bool]:
     """The commands in a message, in their order, and whether it is a parcel. Only bots send parcels.
 
     Raises Undecodable for a parcel that is none. What cannot be read at all is taken for a single command.
     """
-    if sender_kind(parse_stored_command(subject).sender) == "bot":
+    if sender_kind(sender) == "bot":
         try:
             parcel = _PERHAPS.decode(data).parcel
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

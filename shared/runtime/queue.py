@@ -5,7 +5,8 @@ import contextlib
 import logging
 from typing import Final
 
-from shared.contracts.naming import parse_stored_command
+from prometheus_client import Counter
+
 from shared.contracts.words import ACK_WAIT
 from shared.kernel.codec import encode
 from shared.kernel.errors import Rejected, Unavailable, Undecodable
@@ -17,13 +18,13 @@ from shared.runtime.connection import Connection
 from shared.runtime.dead import DeadLetterBox
 from shared.runtime.ids import derived_id, jittered
 from shared.runtime.intake import Intake, id_of, reply_to_of
+from shared.runtime.places import Places
 from shared.runtime.pull import PullConsumer
 from shared.runtime.refusals import Refusals
 from shared.runtime.suspects import MARKS_MAX, WATCHED_FROM_DELIVERY, Suspects
 from shared.runtime.unfinished import Stored, Unfinished
 
 FAILURES_MAX: Final = 5
-IN_HAND_MAX: Final = 512  # commands being decided at a time: what one atomic batch of commits can carry
 PROGRESS_EVERY_S: Final = ACK_WAIT.total_seconds() / 4
 AWAY_S: Final = 1.0  # put back for so long when the log or the broker is away
 _log = logging.getLogger(__name__)
@@ -53,28 +54,43 @@ class CommandQueue:
         self._suspects = suspects
         self._refusals = refusals
         self._unfinished = Unfinished()
-        self._in_hand = 0
+        self._group: asyncio.TaskGroup
+        self._places = Places(self._begin)
         self._place_free = asyncio.Event()
         self._alone = Alone()
+        self._seconds = metrics.DECISION_SECONDS.labels(service)
+        self._counts: dict[tuple[str, str], Counter] = {}
 
     async def run(self, consumer: PullConsumer) -> None:
         """Work until cancelled, when the seat is lost. What is unfinished is delivered to the next holder."""
+        self._places = Places(self._begin)
+        left: list[Stored] = []
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._keep_alive())
-                async for deliveries in consumer.batches():
-                    taken = [self._unfinished.take(delivery) for delivery in deliveries]
-                    for stored in taken:
-                        if stored is None:
-                            continue
-                        while self._in_hand >= IN_HAND_MAX:
-                            self._place_free.clear()
-                            await self._place_free.wait()
-                        self._in_hand += len(stored.items)
-                        group.create_task(self._work(stored))
+            async with asyncio.TaskGroup() as self._group:
+                self._group.create_task(self._keep_alive())
+                try:
+                    await self._take(consumer)
+                finally:
+                    left = self._places.close()
         finally:
+            for stored in left:
+                with contextlib.suppress(Unavailable):  # else it is delivered again when its ack wait ends
+                    await stored.delivery.nak(0)
             self._unfinished.clear()
             await consumer.stop()
+
+    async def _take(self, consumer: PullConsumer) -> None:
+        async for deliveries in consumer.batches():
+            for delivery in deliveries:
+                stored = self._unfinished.take(delivery)
+                if stored is not None:
+                    self._places.add(stored)
+            while self._places.full:
+                self._place_free.clear()
+                await self._place_free.wait()
+
+    def _begin(self, stored: Stored) -> None:
+        self._group.create_task(self._work(stored))
 
     async def _keep_alive(self) -> None:
         in_work = self._unfinished.in_work
@@ -104,7 +120,7 @@ class CommandQueue:
             await self._put_back(stored, jittered(AWAY_S))
         finally:
             self._unfinished.leave(stored)
-            self._in_hand -= len(stored.items)
+            self._places.free(stored)
             self._place_free.set()
 
     async def _items(self, stored: Stored) -> list[float]:
@@ -127,7 +143,7 @@ class CommandQueue:
         except Exception as error:  # noqa: BLE001 - one command's unexpected failure must not end the others
             return await self._failed(stored, place, error)
         finally:
-            metrics.DECISION_SECONDS.labels(self._service).observe(monotonic() - began)
+            self._seconds.observe(monotonic() - began)
         return 0.0
 
     async def _item_marked(self, stored: Stored, place: int) -> float:
@@ -157,17 +173,23 @@ class CommandQueue:
             return await self._bury(stored, place, f"undecodable: {undecodable}")
         except Rejected as rejected:
             metrics.REFUSED_SENDERS.labels(self._service).inc()
-            await self._refusals.count(parse_stored_command(item.subject).sender, str(rejected))
+            await self._refusals.count(stored.sender, str(rejected))
             return Refused(command_id=id_of(item.body), code=rejected.code, detail=rejected.detail)
         name = type(request.command).__name__
         with telemetry.span("decide", incoming=item.headers, command=name):
             outcome = await request.handler.handle(
                 request.command, request.cause, command_id=request.envelope.id, once=stored.is_parcel
             )
-        metrics.DECISIONS.labels(self._service, name, type(outcome).__name__).inc()
+        self._count(name, type(outcome).__name__)
         if isinstance(outcome, Refused):
             await self._refusals.record(request, outcome)
         return outcome
+
+    def _count(self, name: str, answer: str) -> None:
+        counter = self._counts.get((name, answer))
+        if counter is None:
+            counter = self._counts[name, answer] = metrics.DECISIONS.labels(self._service, name, answer)
+        counter.inc()
 
     async def _failed(self, stored: Stored, place: int, error: Exception) -> float:
         failures = stored.failures[place] = stored.failures.get(place, 0) + 1
@@ -214,7 +236,6 @@ class CommandQueue:
         return Failed(command_id=id_of(item.body), dead_letter=letter_id, detail=reason)
 
     async def _answer(self, stored: Stored) -> None:
-        sender = parse_stored_command(stored.delivery.subject).sender
-        reply_to = reply_to_of(sender, stored.headers)
+        reply_to = reply_to_of(stored.sender, stored.headers)
         if reply_to is not None:
             await self._connection.publish(reply_to, encode(stored.outcome))

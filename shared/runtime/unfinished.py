@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
+from shared.contracts.naming import parse_stored_command
 from shared.kernel.errors import Undecodable
 from shared.kernel.messages import Failed, Outcome, Refused
 from shared.runtime.parcels import Item, items_of
@@ -19,9 +20,12 @@ class Stored:
 
     def __init__(self, delivery: Delivery) -> None:
         self.delivery = delivery
+        self.sender = parse_stored_command(delivery.subject).sender
         self.flaw = ""
         try:
-            self.items, self.is_parcel = items_of(delivery.subject, delivery.headers, delivery.data)
+            self.items, self.is_parcel = items_of(
+                self.sender, delivery.subject, delivery.headers, delivery.data
+            )
         except Undecodable as undecodable:
             self.flaw = str(undecodable)
             self.items, self.is_parcel = [Item(delivery.subject, delivery.headers, delivery.data)], False

@@ -8,7 +8,7 @@ from shared.kernel.errors import Rejected, Undecodable
 from shared.kernel.messages import Command, Envelope
 from shared.runtime.handler import Handler
 from shared.runtime.ids import new_id
-from shared.runtime.intake import Intake, Request, Route
+from shared.runtime.intake import Intake, Request, Route, reply_to_of
 from shared.runtime.memory import MemoryStore
 from tests.support.notes import NOON, NOTE, NOTE_CODEC, NoteRequest, WriteNote
 
@@ -23,8 +23,8 @@ def envelope(command: Command | bytes = NOTE_A) -> bytes:
     return encode(Envelope(id="c1", chain="chain", actor="key:forged", command=msgspec.Raw(body)))
 
 
-def read(subject: str = "cmd.notes.7.gateway.n", data: bytes | None = None, reply_to: str = "") -> Request:
-    return INTAKE.read(subject, {"Hive-Reply": reply_to}, envelope() if data is None else data)
+def read(subject: str = "cmd.notes.7.gateway.n", data: bytes | None = None) -> Request:
+    return INTAKE.read(subject, {}, envelope() if data is None else data)
 
 
 def test_an_actor_is_believed_from_the_gateway_only() -> None:
@@ -44,11 +44,11 @@ def test_an_actor_is_believed_from_the_gateway_only() -> None:
     ],
 )
 def test_a_forged_reply_subject_is_not_answered(reply_to: str) -> None:
-    assert read(reply_to=reply_to).reply_to is None
+    assert reply_to_of("gateway", {"Hive-Reply": reply_to}) is None
 
 
 def test_the_senders_own_inbox_is_answered() -> None:
-    assert read(reply_to="_INBOX.gateway.x.1").reply_to == "_INBOX.gateway.x.1"
+    assert reply_to_of("gateway", {"Hive-Reply": "_INBOX.gateway.x.1"}) == "_INBOX.gateway.x.1"
 
 
 @pytest.mark.parametrize(

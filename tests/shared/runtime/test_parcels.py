@@ -309,3 +309,19 @@ async def _all_gone(bench: Bench) -> bool:
 
 async def _some_are_stored(bench: Bench, count: int) -> bool:
     return await bench.store.last_sequence() >= count
+
+
+async def test_what_a_bot_says_does_not_wait_behind_a_batch_of_submissions(bench: Bench, bot: Bot) -> None:
+    """A thousand were there before it; it begins as soon as it is delivered."""
+    async with asyncio.TaskGroup() as group:
+        for number in range(1_000):
+            note = WriteNote(note_id=f"w{number}", text="written")
+            group.create_task(bench.send(note, actor="k", wait_s=0))
+    await bot.send([jot(1, "jotted")])
+    async with bench.working(await bench.handler()):
+        await bot.outcomes()
+        before = (await notes(bench)).index("jotted")
+        await until(bench.nothing_waits, within_s=30)
+
+    assert before < 900
+    assert len(await notes(bench)) == 1_001
