@@ -1,4 +1,4 @@
-"""Everything is killed at seeded moments while work goes on: nothing accepted is lost, nothing ends twice.
+"""Everything is killed at seeded moments while work and mail go on: nothing accepted is lost, nothing ends twice.
 
 HIVE_CRASH_SEED repeats a run; HIVE_CRASH_KILLS makes it longer.
 """
@@ -12,14 +12,16 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.crash.diary import check as check_letters
 from tests.crash.ledger import Ledger, Said
+from tests.crash.mail import TALKERS, Mail, correspond
 from tests.support.embedded import EmbeddedHive, embedded_hive, eventually, kill
 
 SEED = int(os.environ.get("HIVE_CRASH_SEED", str(time.time_ns() % 1_000_000)))
 KILLS = int(os.environ.get("HIVE_CRASH_KILLS", "20"))
 WRITERS = 4
 BOTS = ("alpha", "beta", "gamma")
-VICTIMS = ("gateway", "orchestrator", "bots", "nats-server", *BOTS)
+VICTIMS = ("gateway", "orchestrator", "messenger", "bots", "nats-server", *BOTS, *TALKERS)
 PAUSE_S = (0.3, 1.6)
 ENDS_WITHIN_S = 120.0
 
@@ -61,11 +63,13 @@ class Writer:
             await asyncio.sleep(0.05)
 
 
-async def _victim(hive: EmbeddedHive, who: str) -> int | None:
+async def _victim(hive: EmbeddedHive, mail: Mail, who: str) -> int | None:
     """The process id of a victim now, if it has one."""
     running = hive.running()
     if who == "nats-server":
         return running.broker_pid
+    if who in TALKERS:
+        return mail.pid(who)
     if who not in BOTS:
         return running.services.get(who)
     async with hive.client() as client:
@@ -86,22 +90,26 @@ async def test_nothing_accepted_is_lost_and_nothing_ends_twice(tmp_path: Path) -
         for bot in BOTS:
             await hive.launch(bot, engine="echo", slots=3, restart={"crashes_max": 100, "backoff_max_s": 1.0})
         stop = asyncio.Event()
-        async with asyncio.TaskGroup() as group:
+        async with correspond(hive, tmp_path, SEED, stop) as mail, asyncio.TaskGroup() as group:
             for number in range(WRITERS):
                 writer = Writer(hive, f"w{number}", ledger, random.Random(SEED + number))
                 group.create_task(writer.write(stop))
             while len(kills) < KILLS:
                 await asyncio.sleep(chance.uniform(*PAUSE_S))
                 who = chance.choice(VICTIMS)
-                pid = await _victim(hive, who)
+                pid = await _victim(hive, mail, who)
                 if pid is not None and kill(pid):
                     kills.append(who)
             stop.set()
-        await eventually(lambda: _all_ended(hive, ledger), ENDS_WITHIN_S)
+            await eventually(lambda: _all_ended(hive, ledger), ENDS_WITHIN_S)
+            await eventually(mail.all_ended, ENDS_WITHIN_S)
         commits = await hive.log()
     print(f"{len(kills)} kills ({', '.join(kills)}), {ledger.summary()}")
     assert ledger.accepted, "nothing was accepted: the test shows nothing"
     ledger.check(commits)
+    ends = check_letters(commits, mail.diaries())
+    print(f"messages: {dict(ends)}")
+    assert ends["MessageRead"], "no message was read: the test shows nothing"
 
 
 async def _all_ended(hive: EmbeddedHive, ledger: Ledger) -> bool:
