@@ -205,8 +205,9 @@ class BrokerLive:
             self._end_feed()
 
     def _end_feed(self) -> None:
-        if self._until is not None:
-            self._until.reschedule(asyncio.get_running_loop().time())
+        until, self._until = self._until, None
+        if until is not None:
+            until.reschedule(asyncio.get_running_loop().time())
 
     async def _look(self) -> None:
         """After a reconnect: is it still the same stream?"""

@@ -15,11 +15,12 @@ from services.messenger.api.turns import Turns
 from shared.contracts.messenger.commands import MarkRead, SendMessage
 from shared.contracts.messenger.queries import AwaitConversation, ListMessages, MessageDoc
 from shared.contracts.orchestrator.queries import GetBot
-from shared.contracts.words import BotId, MessageId, MessageKind, Party
+from shared.contracts.words import BotId, MessageId, MessageKind, Page, Party
 from shared.kernel.codec import encode
 from shared.kernel.errors import Behind, NotFound, Rejected, Unavailable
 from shared.kernel.messages import Committed
 from shared.runtime.answers import settled
+from shared.runtime.clock import monotonic
 from shared.runtime.commands import Sending
 from shared.runtime.doors import Doors
 from shared.runtime.ids import derived_id, jittered
@@ -29,9 +30,13 @@ from shared.runtime.sockets import SocketRoute
 from shared.runtime.websocket import Socket, Wrong
 
 WAIT_AT_ONCE_S: Final = 25.0
-ANSWER_S: Final = 5.0
+WAIT_WHILE_ACTIVE_S: Final = 3.0
+"""A messenger that dies leaves a question unanswered: so long a conversation may then stand still."""
+ACTIVE_FOR_S: Final = 120.0  # after the last that was said
+TOLD_WITHIN_S: Final = 1.0  # what was accepted; else the question is asked again
+ANSWER_S: Final = 2.0
 AGAIN_AFTER_S: Final = 1.0
-PAGE: Final = 20  # messages of the greatest length fit into one answer of the broker's
+PAGE_MESSAGES: Final = 20  # messages of the greatest length fit into one answer of the broker's
 UNREAD_PAGES_MAX: Final = 50  # of 200 each, for one `ack`
 
 
@@ -64,6 +69,8 @@ class _Chat:
         self._bot = bot
         self._me = me(socket.principal)
         self._seen = after
+        self._active_until = 0.0
+        self._asking: asyncio.Timeout | None = None
 
     async def run(self) -> None:
         """Say what was said, and hear what the client says."""
@@ -78,19 +85,36 @@ class _Chat:
 
     async def _tell(self, turns: Turns) -> NoReturn:
         while True:
-            query = AwaitConversation(
-                one=self._me, other=Party(self._bot), after=self._seen, wait_s=WAIT_AT_ONCE_S, limit=PAGE
-            )
             try:
-                page = await self._doors.ask(query, timeout_s=WAIT_AT_ONCE_S + ANSWER_S)
+                page = await self._news()
                 for message in page.items:
                     await self._socket.send(Said(sequence=message.sequence, message=message))
                     self._go_on_after(message.sequence)
                     turns.note(message, self._me)
-                if not page.items:
+                if page.items:
+                    self._active_until = monotonic() + ACTIVE_FOR_S
+                else:
                     await turns.look_after()
             except (Behind, Unavailable):
                 await asyncio.sleep(jittered(AGAIN_AFTER_S))
+
+    async def _news(self) -> Page[MessageDoc]:
+        wait_s = WAIT_WHILE_ACTIVE_S if monotonic() < self._active_until else WAIT_AT_ONCE_S
+        query = AwaitConversation(
+            one=self._me, other=Party(self._bot), after=self._seen, wait_s=wait_s, limit=PAGE_MESSAGES
+        )
+        try:
+            async with asyncio.timeout(None) as self._asking:
+                return await self._doors.ask(query, timeout_s=wait_s + ANSWER_S)
+        except TimeoutError:
+            return Page(items=[])
+        finally:
+            self._asking = None
+
+    def _ask_again_unless_told(self, sequence: int) -> None:
+        if self._asking is not None and self._seen < sequence:
+            asking, self._asking = self._asking, None
+            asking.reschedule(asyncio.get_running_loop().time())
 
     def _go_on_after(self, sequence: int) -> None:
         self._seen = sequence
@@ -138,6 +162,10 @@ class _Chat:
         )
         sequence = None if outcome is None else settled(outcome)
         await self._socket.send(Accepted(ref=frame.ref, id=message_id, sequence=sequence))
+        self._active_until = monotonic() + ACTIVE_FOR_S
+        if sequence is not None:
+            loop = asyncio.get_running_loop()
+            loop.call_later(TOLD_WITHIN_S, self._ask_again_unless_told, sequence)
 
     async def _ack(self, frame: Ack) -> None:
         """Mark as read what the bot said up to there; nothing that was not sent here can have been read."""

@@ -3,10 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from services.gateway.access import COOKIE
+from shared.contracts.messenger.queries import AwaitConversation
+from shared.kernel.messages import Query
 from shared.runtime import sockets, websocket
 from shared.runtime.live import Gap, Piece
 from tests.support.api import ApiHive
@@ -109,6 +112,7 @@ async def test_a_messenger_that_is_away_for_a_while_costs_nothing(
 ) -> None:
     monkeypatch.setattr("services.messenger.api.chat.AGAIN_AFTER_S", 0.01)
     monkeypatch.setattr("services.messenger.api.chat.WAIT_AT_ONCE_S", 0.02)
+    monkeypatch.setattr("services.messenger.api.chat.WAIT_WHILE_ACTIVE_S", 0.02)
     async with here.open(ALPHA, ALICE) as alice:
         await alice.next("hello")
         here.hive.broker_away = True
@@ -118,6 +122,25 @@ async def test_a_messenger_that_is_away_for_a_while_costs_nothing(
         here.hive.broker_away = False
         await alice.say(type="text", ref="r1", content="hello")
         await alice.next("accepted")
+        assert await alice.texts(1) == ["hello"]
+
+
+async def test_a_question_that_a_dying_messenger_left_unanswered_is_asked_again(
+    here: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.messenger.api.chat.TOLD_WITHIN_S", 0.05)
+    answer, lost = here.hive.messenger.answer, asyncio.Event()
+
+    async def die(query: Query[Any]) -> Any:
+        if isinstance(query, AwaitConversation) and not lost.is_set():
+            lost.set()
+            await asyncio.Event().wait()
+        return await answer(query)
+
+    monkeypatch.setattr(here.hive.messenger, "answer", die)
+    async with here.open(ALPHA, ALICE) as alice:
+        await lost.wait()
+        await alice.say(type="text", ref="r1", content="hello")
         assert await alice.texts(1) == ["hello"]
 
 
@@ -170,6 +193,7 @@ async def test_a_message_that_ends_without_an_answer_is_told(
     here: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.messenger.api.chat.WAIT_AT_ONCE_S", 0.02)
+    monkeypatch.setattr("services.messenger.api.chat.WAIT_WHILE_ACTIVE_S", 0.02)
     async with here.open(ALPHA, ALICE) as alice:
         await alice.say(type="text", ref="r1", content="hello")
         message_id = (await alice.next("text"))["message"]["id"]

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from shared.contracts.dead import DeadLetter, DeadLetters, ListDead
-from shared.contracts.naming import live_subject
+from shared.contracts.naming import LIVE, live_subject
 from shared.contracts.orchestrator.commands import CancelTask
 from shared.contracts.orchestrator.protocol import Chunk
 from shared.contracts.words import TaskId
@@ -76,18 +76,28 @@ async def outside(broker: LocalBroker) -> AsyncIterator[Outside]:
 
 
 class Reader:
-    """Reads live output in the background."""
+    """Reads live output in the background, with others or alone; while `may_read` is clear, it does not."""
 
-    def __init__(self, outside: Outside, tasks: asyncio.TaskGroup, after: int = 0) -> None:
+    def __init__(
+        self,
+        outside: Outside,
+        tasks: asyncio.TaskGroup,
+        after: int = 0,
+        live: BrokerLive | None = None,
+        task_id: TaskId = T1,
+    ) -> None:
         self.heard: list[Piece | Gap] = []
+        self.may_read = asyncio.Event()
+        self.may_read.set()
         self._more = asyncio.Condition()
-        live = BrokerLive(outside.gateway)
-        self._tasks = [
-            tasks.create_task(live.run()),
-            tasks.create_task(live.follow(T1, after, self._hear)),
-        ]
+        alone = live is None
+        live = live or BrokerLive(outside.gateway)
+        self._tasks = [tasks.create_task(live.follow(task_id, after, self._hear))]
+        if alone:
+            self._tasks.append(tasks.create_task(live.run()))
 
     async def _hear(self, word: Piece | Gap) -> None:
+        await self.may_read.wait()
         async with self._more:
             self.heard.append(word)
             self._more.notify_all()
@@ -163,6 +173,58 @@ async def test_output_goes_on_after_a_restart_of_the_broker(outside: Outside) ->
         await outside.print(3, 4)
         assert (await reader.until(5))[-2:] == ["piece 3", "piece 4"]
         reader.stop()
+
+
+async def consumers(outside: Outside) -> int:
+    info = await outside.gateway.api(f"STREAM.INFO.{LIVE}")
+    count: int = msgspec.json.decode(info)["state"]["consumer_count"]
+    return count
+
+
+async def test_many_readers_share_one_consumer_and_none_is_asked_when_they_are_gone(
+    outside: Outside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.runtime.live.LINGER_S", 0.0)
+    live = BrokerLive(outside.gateway)
+    names = [TaskId(f"t{number}") for number in range(50)]
+    async with asyncio.TaskGroup() as tasks:
+        feeding = tasks.create_task(live.run())
+        readers = [Reader(outside, tasks, live=live, task_id=name) for name in names]
+        for index in range(3):
+            for name in names:
+                await outside.print(index, task_id=name)
+        for reader in readers:
+            assert await reader.until(3) == ["piece 0", "piece 1", "piece 2"]
+        assert await consumers(outside) == 1
+        for reader in readers:
+            reader.stop()
+        async with asyncio.timeout(10):
+            while live._until is not None:
+                await asyncio.sleep(0.01)
+        late = Reader(outside, tasks, live=live, task_id=names[0])
+        assert await late.until(3) == ["piece 0", "piece 1", "piece 2"]
+        late.stop()
+        feeding.cancel()
+
+
+async def test_a_reader_that_does_not_keep_up_misses_nothing_and_holds_up_nobody(outside: Outside) -> None:
+    live = BrokerLive(outside.gateway)
+    wanted = [f"piece {index}" for index in range(1_000)]
+    async with asyncio.TaskGroup() as tasks:
+        feeding = tasks.create_task(live.run())
+        slow, quick = [Reader(outside, tasks, live=live) for _ in range(2)]
+        slow.may_read.clear()
+        for start in range(0, 1_000, 100):
+            await outside.print(*range(start, start + 100))
+            await quick.until(start + 100)
+        assert await quick.until(1_000) == wanted
+        (waiting,) = [reader for reader in live._readers[T1] if reader.behind]
+        assert (len(waiting.waiting), slow.heard) == (0, [])
+        slow.may_read.set()
+        assert await slow.until(1_000) == wanted
+        for task in (slow, quick):
+            task.stop()
+        feeding.cancel()
 
 
 async def _connected(connection: Connection) -> None:
