@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
+import msgspec
 from websockets.asyncio.client import ClientConnection, connect
 
 from benchmarks import processes
@@ -24,6 +25,7 @@ BURST_BOTS: Final = 5
 BURST_EACH: Final = 10
 SOCKETS: Final = 200
 SETTLE_S: Final = 3.0
+HEARD_WITHIN_S: Final = 30.0
 GATEWAY: Final = "gateway"
 TALKERS: Final = "talking bot"
 
@@ -59,10 +61,13 @@ async def sockets(hive: Hive) -> dict[str, float]:
         await stack.enter_async_context(await _open(hive, names[0]))  # what the first of all brings
         await asyncio.sleep(SETTLE_S)
         before = _memory(gateway)
-        for number in range(SOCKETS):
+        opened = [
             await stack.enter_async_context(await _open(hive, names[number % len(names)]))
+            for number in range(SOCKETS)
+        ]
         await asyncio.sleep(SETTLE_S)
         after = _memory(gateway)
+        await _all_hear(hive, opened, names)
     return {name: round((after[name] - before[name]) / SOCKETS / processes.KIB, 1) for name in ("pss", "rss")}
 
 
@@ -104,6 +109,24 @@ async def _send_ten(hive: Hive, name: str) -> None:
     async with hive.client() as client:
         for number in range(BURST_EACH):
             await client.post("/v1/messages", {"to": name, "content": text(number, time.monotonic())})
+
+
+async def _all_hear(hive: Hive, opened: Sequence[ClientConnection], names: Sequence[str]) -> None:
+    """A chat with each bot comes to every WebSocket of it: those that were counted are alive."""
+    async with hive.client() as client:
+        for name in names:
+            await client.post("/v1/messages", {"to": name, "content": name, "kind": "chat"})
+    async with asyncio.timeout(HEARD_WITHIN_S), asyncio.TaskGroup() as group:
+        for number, socket in enumerate(opened):
+            group.create_task(_hears(socket, names[number % len(names)]))
+
+
+async def _hears(socket: ClientConnection, name: str) -> None:
+    while True:
+        frame = msgspec.json.decode(await socket.recv())
+        if frame["type"] == "text" and frame["message"]["sender"] == name:
+            assert frame["message"]["content"] == name, frame
+            return
 
 
 async def _open(hive: Hive, name: str) -> ClientConnection:

@@ -1,4 +1,4 @@
-"""Everything is killed at seeded moments while work and mail go on: nothing accepted is lost, nothing ends twice.
+"""Everything is killed at seeded moments amid tasks and mail: nothing accepted is lost, nothing ends twice.
 
 HIVE_CRASH_SEED repeats a run; HIVE_CRASH_KILLS makes it longer.
 """
