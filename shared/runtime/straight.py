@@ -37,7 +37,10 @@ class StraightClient(Client):
         self.stats["out_msgs"] += 1
         self.stats["out_bytes"] += len(data)
         waiting, self._pending, self._pending_data_size = self._pending, [], 0
-        self._transport.writelines([*waiting, pub_cmd(subject, reply, data)])
+        try:
+            self._transport.writelines([*waiting, pub_cmd(subject, reply, data)])
+        except (OSError, RuntimeError) as error:  # it has broken, and nobody has noticed yet
+            raise ConnectionClosedError from error
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         straight = self._straight.get(sid)
