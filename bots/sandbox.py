@@ -18,7 +18,7 @@ from typing import Final
 
 import msgspec
 
-from bots import jail
+from bots import jail, kernel
 from bots.probe import Saw
 
 JAIL: Final = Path(jail.__file__).resolve()
@@ -26,8 +26,8 @@ PROBE: Final = JAIL.with_name("probe.py")
 VARIABLE: Final = "HIVE_SANDBOX"
 READ_VARIABLE: Final = "HIVE_SANDBOX_READ"
 NONE: Final = "none"
-MECHANISMS: Final = (jail.NAMESPACE, jail.LANDLOCK)
-CHOICES: Final = (*MECHANISMS, jail.OFF)
+MECHANISMS: Final = (kernel.NAMESPACE, kernel.LANDLOCK)
+CHOICES: Final = (*MECHANISMS, kernel.OFF)
 PROBE_WITHIN_S: Final = 10.0
 SECRET: Final = "a secret of the hive"  # noqa: S105  none that opens anything
 
@@ -37,7 +37,7 @@ SYSTEM: Final = (
         f"/etc/{name}"
         for name in (
             *("alternatives", "ca-certificates", "crypto-policies", "debian_version", "fonts", "gitconfig"),
-            *("group", "host.conf", "hostname", "hosts", "inputrc", "ld.so.cache", "ld.so.conf"),
+            *("group", "hostname", "hosts", "inputrc", "ld.so.cache", "ld.so.conf"),
             *("ld.so.conf.d", "locale.alias", "localtime", "magic", "mime.types", "nsswitch.conf"),
             *("os-release", "passwd", "pki/ca-trust/extracted", "pki/tls/certs", "protocols"),
             *("resolv.conf", "services", "shells", "ssl/certs", "ssl/openssl.cnf", "terminfo", "timezone"),
@@ -71,7 +71,7 @@ class SandboxReport:
         """For people."""
         tried = "; ".join(f"{probe.mechanism}: {probe.detail}" for probe in self.probes)
         match self.mechanism:
-            case jail.OFF:
+            case kernel.OFF:
                 return (
                     f"{VARIABLE}=off: programs of the shell and command engines can read the data directory, "
                     "and all that this user can"
@@ -102,8 +102,8 @@ def sandbox_report(wanted: str | None = None) -> SandboxReport:
 
     Starts a few short processes: call it before there is a loop, or in a thread.
     """
-    if wanted == jail.OFF:
-        return SandboxReport(jail.OFF, ())
+    if wanted == kernel.OFF:
+        return SandboxReport(kernel.OFF, ())
     probes = []
     for mechanism in MECHANISMS if wanted is None else (wanted,):
         probes.append(probe(mechanism))
@@ -115,7 +115,7 @@ def sandbox_report(wanted: str | None = None) -> SandboxReport:
 def probe(mechanism: str) -> Probe:
     """Let a program try what it must not, first without a box: what fails there as well shows nothing."""
     with tempfile.TemporaryDirectory(prefix="hive-probe-") as made:
-        free, _ = _try(jail.OFF, Path(made).resolve())
+        free, _ = _try(kernel.OFF, Path(made).resolve())
         if free is None or not (free.secret and free.neighbour and free.wrote):
             return Probe(
                 mechanism, hides=False, detail="cannot be measured: the probe cannot even run unhidden"
@@ -158,8 +158,8 @@ def _try(mechanism: str, folder: Path) -> tuple[Saw | None, str]:
     (kept / "own").write_text("its own")
     environment = {"PATH": os.defpath}
     may_read = readable(environment, (shown, PROBE))
-    box = jail.Box(mechanism, (hidden,), may_read, kept, tmp)
-    told = jail.TMP if mechanism == jail.NAMESPACE else tmp
+    box = kernel.Box(mechanism, (hidden,), may_read, kept, tmp)
+    told = kernel.TMP if mechanism == kernel.NAMESPACE else tmp
     alive, held = os.pipe()
     words = (str(hidden), str(neighbour), str(shown), str(told), str(os.getpid()), str(held))
     argv = (sys.executable, "-I", "-S", str(PROBE), *words)
@@ -175,7 +175,9 @@ def _try(mechanism: str, folder: Path) -> tuple[Saw | None, str]:
     return msgspec.json.decode(said, type=Saw)._replace(outlived=outlived), trouble
 
 
-def _said(box: jail.Box, argv: tuple[str, ...], environment: dict[str, str], held: int) -> tuple[bytes, str]:
+def _said(
+    box: kernel.Box, argv: tuple[str, ...], environment: dict[str, str], held: int
+) -> tuple[bytes, str]:
     ours, theirs = os.pipe()
     try:
         done = subprocess.run(  # noqa: S603  our own interpreter and script
@@ -204,7 +206,7 @@ def _is_held(end: int) -> bool:
         return True
 
 
-def jail_argv(status: int, box: jail.Box, *, limits: Mapping[str, int], argv: tuple[str, ...]) -> list[str]:
+def jail_argv(status: int, box: kernel.Box, *, limits: Mapping[str, int], argv: tuple[str, ...]) -> list[str]:
     """The command line that becomes the program, boxed in."""
     pairs = ",".join(f"{name}={value}" for name, value in limits.items())
     hidden, may_read = (os.pathsep.join(map(str, folders)) for folders in (box.hidden, box.readable))

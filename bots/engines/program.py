@@ -14,7 +14,7 @@ from pathlib import Path
 from subprocess import DEVNULL, PIPE
 from typing import Final, cast
 
-from bots import jail
+from bots import kernel
 from bots.engines import Emit, Work
 from bots.sandbox import CHOICES, SandboxReport, jail_argv
 from shared.contracts.orchestrator.commands import Done, End, Undone
@@ -127,7 +127,7 @@ class Programs:
         return Undone(error=TaskError(code="exit_nonzero", detail=detail), output=output)
 
     def _unseen(self, trouble: str) -> str:
-        if self._room.sandbox.mechanism == jail.OFF or not UNSEEN.search(trouble):
+        if self._room.sandbox.mechanism == kernel.OFF or not UNSEEN.search(trouble):
             return ""
         return (
             "; a program sees its workspace, /tmp, the system's folders and those of PATH: "
@@ -137,12 +137,12 @@ class Programs:
     async def _start(self, program: Program, work: Work, out: Emit, status: int, tmp: Path) -> "Running":
         left_s = max(1, int(work.deadline - monotonic()) + 1)
         mechanism = self._room.sandbox.mechanism
-        box = jail.Box(mechanism, self._room.hidden, self._room.readable, work.workspace, tmp)
+        box = kernel.Box(mechanism, self._room.hidden, self._room.readable, work.workspace, tmp)
         limits = {**self._room.limits, "cpu": left_s * (os.cpu_count() or 1)}
         own = {
             "HOME": str(work.workspace),
             "PWD": str(work.workspace),
-            "TMPDIR": str(jail.TMP if mechanism == jail.NAMESPACE else tmp),
+            "TMPDIR": str(kernel.TMP if mechanism == kernel.NAMESPACE else tmp),
         }
         _, running = await asyncio.get_running_loop().subprocess_exec(
             lambda: Running(out),
