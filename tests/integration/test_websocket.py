@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from websockets.exceptions import WebSocketException
 
@@ -87,8 +88,10 @@ async def test_everything_said_is_told_once_and_in_order_across_what_dies(hive: 
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(listen())
         tasks.create_task(say(hive, range(count), at_once=8))
-        for service in ("messenger", "gateway", "messenger", "gateway"):
-            await asyncio.sleep(0.7)
+        for place, service in enumerate(("messenger", "gateway", "messenger", "gateway"), start=1):
+            async with asyncio.timeout(60):
+                while len(told) < place * 100:
+                    await asyncio.sleep(0.01)
             kill(hive.running().services[service])
         async with asyncio.timeout(120):
             await finished.wait()
@@ -128,16 +131,16 @@ async def say(hive: EmbeddedHive, numbers: range, at_once: int) -> None:
     waiting = iter(numbers)
 
     async def some() -> None:
-        for number in waiting:
-            wish = {"from": "alpha", "to": "@first", "content": f"said {number}"}
-
-            async def accepted(number: int = number, wish: dict[str, str] = wish) -> bool:
-                async with hive.client() as http:
-                    key = {"Idempotency-Key": f"said-{number}"}
-                    return (await http.post("/v1/messages", json=wish, headers=key)).status_code == 201
-
-            await eventually(accepted, within_s=60)
+        async with hive.client() as http:
+            for number in waiting:
+                await eventually(lambda number=number: _accepted(http, number), within_s=60)
 
     async with asyncio.TaskGroup() as tasks:
         for _ in range(at_once):
             tasks.create_task(some())
+
+
+async def _accepted(http: httpx.AsyncClient, number: int) -> bool:
+    wish = {"from": "alpha", "to": "@first", "content": f"said {number}"}
+    answer = await http.post("/v1/messages", json=wish, headers={"Idempotency-Key": f"said-{number}"})
+    return answer.status_code == 201
