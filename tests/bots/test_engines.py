@@ -657,7 +657,7 @@ def test_the_report_says_what_was_measured_and_what_the_list_of_programs_is_wort
     report = sandbox_report()
 
     assert report.mechanism == "none" or "measured: a program saw its workspace" in report.sentence
-    assert report.mechanism == "none" or "git and python3 of it can start any other" in report.sentence
+    assert report.mechanism == "none" or "git and python3 of it start any other" in report.sentence
 
 
 @mechanisms
