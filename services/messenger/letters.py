@@ -4,9 +4,9 @@ So a failure without a letter cannot be, whatever dies in between. A letter whos
 all is dropped; one that a crash left is refused when it is replayed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -15,6 +15,7 @@ from services.messenger.commands import LoseDelivery
 from services.messenger.decider import MESSAGE
 from services.messenger.decider.message_state import Failed, Message
 from services.messenger.facts import MESSAGE_CODEC
+from shared.contracts.dead import DeadLetter
 from shared.contracts.messenger.commands import ReplayMessage, ReturnMessage
 from shared.contracts.messenger.facts import MessageFailed, MessageSent
 from shared.contracts.naming import stored_command
@@ -22,30 +23,57 @@ from shared.contracts.words import MessageId
 from shared.kernel.codec import encode
 from shared.kernel.errors import Rejected
 from shared.kernel.messages import Cause, Envelope, Outcome
-from shared.runtime.dead import DeadLetterBox
 from shared.runtime.ids import derived_id
 from shared.runtime.intake import Decides
 from shared.runtime.store import EventStore
 
 
+class Box(Protocol):
+    """Where dead letters lie. Everything may raise Unavailable."""
+
+    async def put(
+        self,
+        letter_id: str,
+        *,
+        subject: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        reason: str,
+        attempts: int,
+    ) -> None:
+        """Lay one down; of the same id, twice is once."""
+        ...
+
+    async def get(self, letter_id: str) -> DeadLetter:
+        """One letter."""
+        ...
+
+    async def mark(self, letter: DeadLetter, state: str) -> DeadLetter:
+        """Give it another state."""
+        ...
+
+
 class LettersFirst:
     """The handler of messages, with a letter put before each decision that a message has failed."""
 
-    def __init__(
-        self, handler: Decides, store: EventStore, dead: DeadLetterBox, now: Callable[[], datetime]
-    ) -> None:
+    def __init__(self, handler: Decides, store: EventStore, dead: Box, now: Callable[[], datetime]) -> None:
         self.aggregate = handler.aggregate
         self._handler = handler
         self._store = store
         self._dead = dead
         self._now = now
 
-    async def handle(
+    def handle(
         self, command: Any, cause: Cause, *, command_id: str | None = None, once: bool = False
-    ) -> Outcome:
+    ) -> Coroutine[Any, Any, Outcome]:
         """Decide one command."""
-        if not isinstance(command, ReturnMessage | LoseDelivery):
-            return await self._handler.handle(command, cause, command_id=command_id, once=once)
+        if isinstance(command, ReturnMessage | LoseDelivery):
+            return self._handle(command, cause, command_id, once=once)
+        return self._handler.handle(command, cause, command_id=command_id, once=once)
+
+    async def _handle(
+        self, command: ReturnMessage | LoseDelivery, cause: Cause, command_id: str | None, *, once: bool
+    ) -> Outcome:
         letter_id = await self._put(command)
         outcome = await self._handler.handle(command, cause, command_id=command_id, once=once)
         if letter_id is not None and not isinstance((await self._past(command.message_id))[0], Failed):
