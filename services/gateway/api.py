@@ -40,6 +40,7 @@ class Scope(StrEnum):
     ADMIN = "admin"
 
 
+MESSAGES: Final = frozenset({Scope.MESSAGES_READ, Scope.MESSAGES_WRITE})
 Scopes = Annotated[tuple[Scope, ...], msgspec.Meta(min_length=1, max_length=len(Scope))]
 Rate = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] | msgspec.UnsetType | None
 KeyName = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
@@ -109,6 +110,7 @@ async def create_key(request: Request[Any, Any, Any], doors: Seams) -> Response[
     caller = principal_of(request)
     asked = await NEW_KEY.read(request)
     _only_what_one_has(caller, asked.scopes)
+    await _nobody_elses_name(doors, caller, asked)
     rate = asked.rate_per_minute
     if rate is msgspec.UNSET:
         rate = None if ADMIN in asked.scopes else doors.config().bot_key_requests_per_minute
@@ -232,6 +234,15 @@ async def _made(doors: Doors, wish: CreateKey, caller: Principal) -> int:
     version = settled(outcome)
     await doors.ask(GetKey(key_id=wish.key_id, at_least=version))
     return version
+
+
+async def _nobody_elses_name(doors: Doors, caller: Principal, asked: NewKey) -> None:
+    """Messages are a person's, and a person is the name of a key: who takes a name gets its letters."""
+    if caller.may(ADMIN) or asked.name == caller.name or MESSAGES.isdisjoint(asked.scopes):
+        return
+    if (await doors.ask(ListKeys(ended=True, name=asked.name, limit=1))).items:
+        wrong = Wrong(detail="There is a key of this name; only an admin key makes another.", pointer="/name")
+        raise Refusal(403, "name_taken", wrong.detail, errors=(wrong,))
 
 
 def _only_what_one_has(caller: Principal, scopes: Iterable[str]) -> None:

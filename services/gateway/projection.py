@@ -53,12 +53,16 @@ class Keys:
             raise NotFound("key_not_found", f"there is no key {key_id}")
         return doc
 
-    def page(self, *, at: datetime, ended: bool, cursor: str | None, limit: int) -> KeyPage:
+    def page(
+        self, *, at: datetime, ended: bool, cursor: str | None, limit: int, name: str | None = None
+    ) -> KeyPage:
         """Keys, newest first, after a cursor."""
         if cursor is not None and not cursor.isdecimal():
             raise Rejected("bad_cursor", "the cursor is not one that a page of keys gave")
         items: list[KeyDoc] = []
         for doc in reversed(self._docs.values()):
+            if name not in {None, doc.name}:
+                continue
             if (cursor is None or self._made_at[doc.id] < int(cursor)) and (ended or is_open(doc, at)):
                 if len(items) == limit:
                     return KeyPage(items=items, next_cursor=str(self._made_at[items[-1].id]))

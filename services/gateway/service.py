@@ -45,7 +45,9 @@ class Gateway:
     async def list_keys(self, query: ListKeys) -> KeyPage:
         """A page of keys."""
         await self._seen(query.at_least)
-        return self._keys.page(at=self._now(), ended=query.ended, cursor=query.cursor, limit=query.limit)
+        return self._keys.page(
+            at=self._now(), ended=query.ended, cursor=query.cursor, limit=query.limit, name=query.name
+        )
 
     async def get_key(self, query: GetKey) -> KeyDoc:
         """One key."""

@@ -108,12 +108,13 @@ class KeyPage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ListKeys(Query[KeyPage], frozen=True, kw_only=True):
-    """Keys, newest first; those that open nothing any more only when asked for."""
+    """Keys, newest first; those that open nothing any more only when asked for. `name`: of that name only."""
 
     service: ClassVar[str] = "gateway"
     answer: ClassVar[object] = KeyPage
 
     ended: bool = False
+    name: str | None = None
     cursor: str | None = None
     limit: int = 50
     at_least: int = 0

@@ -11,7 +11,7 @@ import msgspec
 from services.messenger.api.frames import Accepted, Ack, ClientFrame, Hello, Read, Said, Say, Sequence
 from services.messenger.api.messages import READ, WRITE
 from services.messenger.api.parties import bot_named, me
-from services.messenger.api.turns import Turns
+from services.messenger.api.turns import AWAITED, TURNS_MAX, Turns
 from shared.contracts.messenger.commands import MarkRead, SendMessage
 from shared.contracts.messenger.queries import AwaitConversation, ListMessages, MessageDoc
 from shared.contracts.orchestrator.queries import GetBot
@@ -84,6 +84,9 @@ class _Chat:
                 await self._obey(frame)
 
     async def _tell(self, turns: Turns) -> NoReturn:
+        if self._seen:
+            with suppress(Behind, Unavailable):  # what is shown live is in the answers, too
+                await self._take_up(turns)
         while True:
             try:
                 page = await self._news()
@@ -97,6 +100,14 @@ class _Chat:
                     await turns.look_after()
             except (Behind, Unavailable):
                 await asyncio.sleep(jittered(AGAIN_AFTER_S))
+
+    async def _take_up(self, turns: Turns) -> None:
+        """Show what is answered just now, though its question was told on another connection."""
+        for state in AWAITED:
+            query = ListMessages(sender=self._me, recipient=Party(self._bot), state=state, limit=TURNS_MAX)
+            for message in reversed((await self._doors.ask(query)).items):
+                if message.sequence <= self._seen:
+                    turns.note(message, self._me)
 
     async def _news(self) -> Page[MessageDoc]:
         wait_s = WAIT_WHILE_ACTIVE_S if monotonic() < self._active_until else WAIT_AT_ONCE_S

@@ -136,3 +136,21 @@ async def test_a_revocation_that_is_not_decided_in_time_is_accepted(hive: ApiHiv
     async with hive.client() as client:
         answer = await client.delete(f"/v1/keys/{key_id}")
     assert (answer.status_code, answer.headers["location"]) == (202, f"/v1/keys/{key_id}")
+
+
+async def test_who_is_no_administrator_takes_nobody_elses_name_and_so_nobody_elses_letters(
+    hive: ApiHive,
+) -> None:
+    scopes = ("keys:write", "messages:read", "tasks:read")
+    await hive.key(KEEPER, scopes=scopes, name="keeper")
+    ann = await hive.key("hive_ann-secret-of-the-tests", name="ann")
+    await hive.revoke(ann)
+    async with hive.client(KEEPER) as client:
+        taken = await client.post("/v1/keys", json={"name": "ann", "scopes": ["messages:read"]})
+        assert (taken.status_code, taken.json()["code"]) == (403, "name_taken")
+        for name, scope in [("ann", "tasks:read"), ("keeper", "messages:read"), ("bea", "messages:read")]:
+            made = await client.post("/v1/keys", json={"name": name, "scopes": [scope]})
+            assert made.status_code == 201, name
+    async with hive.client() as admin:
+        made = await admin.post("/v1/keys", json={"name": "ann", "scopes": ["messages:read"]})
+        assert made.status_code == 201

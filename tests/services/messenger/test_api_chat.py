@@ -178,6 +178,14 @@ async def test_a_running_turn_is_shown_as_it_writes_until_its_answer(here: Serve
         await until(lambda: hive.live.followers == 0)
 
 
+async def test_a_turn_goes_on_being_shown_after_a_reconnect(here: Served) -> None:
+    chat = await here.hive.messenger.say("@alice", "alpha", "a question", kind="chat")
+    here.hive.live.words = [Piece(5, b'{"task_id":"t","token":1,"index":0,"text":"com"}')]
+    async with here.open(f"{ALPHA}?after={chat.sequence}", ALICE) as alice:
+        live = await alice.next("live", "text")
+    assert (live["type"], live["message_id"]) == ("live", chat.id)
+
+
 async def test_an_idle_conversation_follows_no_live_output(here: Served) -> None:
     note = await here.hive.messenger.say("@alice", "alpha", "a note")
     chat = await here.hive.messenger.say("@alice", "alpha", "a question", kind="chat")
