@@ -466,11 +466,10 @@ async def test_a_program_dies_with_its_bot_and_so_does_all_that_it_started(
         "asyncio.run(stage.shell.run(work, stage.out))"
     )
     bot = await asyncio.create_subprocess_exec(sys.executable, "-c", script, str(tmp_path))
-    await until(
-        lambda: any(one.name() == "sleep" for one in alike(mark)), 50
-    )  # it imports, and measures, first
-
-    bot.kill()
+    try:  # it imports, and measures, first
+        await until(lambda: any(one.name() == "sleep" for one in alike(mark)), 50)
+    finally:
+        bot.kill()
     await bot.wait()
 
     await until(lambda: alike(mark) == [])
