@@ -51,6 +51,7 @@ class Postmaster:
         self._indexes: defaultdict[tuple[str, Priority], int] = defaultdict(int)
         self._sequences = count(1)
         self._news = asyncio.Event()
+        self._broken = ""
 
     async def hear_hello(self, message: Msg) -> None:
         hello = msgspec.json.decode(message.data, type=Hello)
@@ -87,7 +88,8 @@ class Postmaster:
         )
         async for batch in pull.batches():
             for delivery in batch:
-                items, is_parcel = items_of(delivery.subject, delivery.headers, delivery.data)
+                sender = naming.parse_stored_command(delivery.subject).sender
+                items, is_parcel = items_of(sender, delivery.subject, delivery.headers, delivery.data)
                 outcomes = [await self._decide(item.body) for item in items]
                 if reply := delivery.headers.get(naming.REPLY_HEADER):
                     await self.connection.publish(reply, encode(outcomes if is_parcel else outcomes[0]))
@@ -98,8 +100,15 @@ class Postmaster:
         """Wait until what was heard makes it true."""
         async with asyncio.timeout(within_s):
             while not true():
+                assert not self._broken, self._broken
                 self._news.clear()
                 await self._news.wait()
+
+    def on_end(self, hearing: asyncio.Future[None]) -> None:
+        """Whoever waits for more is told that nothing is heard any more."""
+        if not hearing.cancelled() and (error := hearing.exception()) is not None:
+            self._broken = repr(error)
+            self._news.set()
 
     def said(self, message: Mail) -> list[Word]:
         """What the bot said about a message."""
@@ -174,6 +183,7 @@ async def messenger(broker: LocalBroker) -> AsyncIterator[Postmaster]:
     postmaster = Postmaster(connection)
     await connection.subscribe(naming.mail_subject("*"), postmaster.hear_hello)
     hearing = asyncio.ensure_future(postmaster.hear_commands())
+    hearing.add_done_callback(postmaster.on_end)
     try:
         yield postmaster
     finally:
