@@ -101,6 +101,7 @@ class FakeChat:
         with self._changed:
             self.afters.append(after)
             self._open.append(connection)
+            self._changed.notify_all()
             for said in [said for said in self.said if said.sequence > after]:
                 connection.send(_text(said))
         for data in connection:
@@ -123,6 +124,11 @@ class FakeChat:
         """Wait until the command has said this."""
         with self._changed:
             return self._changed.wait_for(lambda: frame in self.heard, 10)
+
+    def until_open(self) -> None:
+        """Wait until somebody listens."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._open, 10)
 
     def say(self, content: str, **more: Any) -> None:
         """The bot says something, to everybody who listens."""

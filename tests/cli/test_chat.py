@@ -256,6 +256,7 @@ def test_what_is_typed_stays_when_the_bot_says_something(typed: Typed, chat: Fak
     terminal.until("> ")
     terminal.type("half a li")
     terminal.until("half a li")
+    chat.until_open()
     chat.say("the build is red")
     terminal.until("alpha: the build is red\r\n> half a li")
     terminal.type("ne\n")
@@ -272,6 +273,7 @@ def test_a_person_is_told_that_the_connection_is_lost_and_goes_on_when_it_is_bac
 ) -> None:
     terminal = typed()
     terminal.until("> ")
+    chat.until_open()
     chat.refuse = problem(503, "unavailable", "come again")
     chat.drop()
     terminal.until("the connection is lost")
@@ -289,6 +291,7 @@ def test_a_person_is_told_that_the_connection_is_lost_and_goes_on_when_it_is_bac
 def test_a_person_whose_key_is_revoked_is_told_and_let_go(typed: Typed, chat: FakeChat) -> None:
     terminal = typed()
     terminal.until("> ")
+    chat.until_open()
     chat.close(4401, "key_revoked: This key is revoked.")
 
     assert terminal.ended() == 4
