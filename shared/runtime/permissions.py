@@ -67,23 +67,28 @@ class Role:
     payload_bytes_max: int = BROKER_PAYLOAD_BYTES_MAX
 
 
-def _look_at(stream: str) -> Subjects:
-    """State of a stream, and single messages of it."""
+def _messages_of(stream: str) -> Subjects:
+    """Single messages of a stream."""
     return (
-        f"$JS.API.STREAM.INFO.{stream}",
         f"$JS.API.STREAM.MSG.GET.{stream}",  # the leader's word, where a replica's may be old
         f"$JS.API.DIRECT.GET.{stream}",
         f"$JS.API.DIRECT.GET.{stream}.>",
     )
 
 
+def _look_at(stream: str) -> Subjects:
+    """State of a stream, and single messages of it."""
+    return (f"$JS.API.STREAM.INFO.{stream}", *_messages_of(stream))
+
+
+def _consume(stream: str) -> Subjects:
+    """Consumers of one's own, which the server forgets when they are idle."""
+    return (f"$JS.API.CONSUMER.CREATE.{stream}.>", f"$JS.API.CONSUMER.MSG.NEXT.{stream}.*")
+
+
 def _follow(stream: str) -> Subjects:
-    """Read a stream in order through consumers of one's own, which the server forgets when they are idle."""
-    return (
-        *_look_at(stream),
-        f"$JS.API.CONSUMER.CREATE.{stream}.>",
-        f"$JS.API.CONSUMER.MSG.NEXT.{stream}.*",
-    )
+    """Read a stream in order."""
+    return (*_look_at(stream), *_consume(stream))
 
 
 def _work_on(stream: str, consumer: str) -> Subjects:
@@ -163,7 +168,8 @@ ROLES: Final[dict[str, Role]] = {
             "ask.>",
             *_look_at(naming.command_stream(ORCHESTRATOR)),
             *_look_at(naming.command_stream(MESSENGER)),
-            *_follow(naming.LIVE),
+            *_messages_of(naming.LIVE),  # its state, every service may ask for
+            *_consume(naming.LIVE),
         ),
         subscribe=_doors(naming.GATEWAY),
     ),
