@@ -80,6 +80,7 @@ class Board:
         if isinstance(after, Unknown | Read | Expired):
             if entry is not None:
                 self._end(entry)
+                self._tidy_box(BotId(entry.state.order.recipient))
             return
         if entry is None:
             assert isinstance(first, MessageSent), first
@@ -302,6 +303,12 @@ class Board:
     def _end_session(self, box: Mailbox) -> None:
         box.end()
         self.sessions.pop(box.bot_id, None)
+
+    def _tidy_box(self, bot_id: BotId) -> None:
+        """What waited for a name that is no bot's is gone, and so is the name."""
+        box = self.boxes[bot_id]
+        if not box.unread and box.session is None and bot_id not in self.directory.bots:
+            del self.boxes[bot_id]
 
     def _box(self, bot_id: BotId) -> Mailbox:
         box = self.boxes.get(bot_id)

@@ -82,8 +82,10 @@ class Lane:
             self._owed[entry.message_id] = entry
         entry.place = Place.WAITING
         self.waiting += 1
-        heappush(self._lines.setdefault(entry.sender, []), entry)
-        self.offer(entry.sender)
+        line = self._lines.setdefault(entry.sender, [])
+        heappush(line, entry)
+        if line[0] is entry or line[0].place is not Place.WAITING:
+            self.offer(entry.sender)
 
     def settle(self, entry: Entry) -> None:
         """It is neither to be sent nor with the bot any more: the next of its sender may go."""

@@ -12,10 +12,13 @@ from shared.contracts.words import BotId, MessageId
 class Session:
     """From one Hello to the next. `untaken`: since when what was sent is not taken, the oldest first.
 
-    `lost`: what the bot had taken and no longer has; True if that delivery counts.
+    `lost`: what the bot had taken and no longer has; True if that delivery counts. `doubted`: it should have
+    said by now that the time of what it keeps is over, so perhaps it is not there.
     """
 
     name: str
+    begun: float
+    doubted: bool = False
     untaken: dict[MessageId, float] = field(default_factory=dict)
     lost: dict[MessageId, bool] = field(default_factory=dict)
 
@@ -46,7 +49,7 @@ class Mailbox:
         The oldest of a lane was probably being handled when the process died: only that delivery counts, so
         that a message which kills its process ends in the dead letters, and innocent ones do not.
         """
-        self.session = Session(session)
+        self.session = Session(session, mono)
         oldest: dict[Lane, Entry] = {}
         for entry in self.kept.values():
             lane = self.lane_of(entry)

@@ -14,6 +14,7 @@ from shared.contracts.naming import GREETING, inbox_subject
 from shared.contracts.words import BotId, MessageId, Party
 from shared.kernel.errors import Unavailable
 from shared.kernel.messages import Cause, Outcome, Refused
+from shared.runtime import metrics
 from shared.runtime.connection import Connection
 from shared.runtime.ids import derived_id
 from shared.runtime.intake import Decides
@@ -56,6 +57,7 @@ class Performer:
             case Spread():
                 await self._spread(step.broadcast_id)
             case Greet():
+                metrics.GREETINGS.inc()
                 await self._connection.publish(inbox_subject(step.bot_id, GREETING), b"")
             case Fetch():
                 await self._fetch(step.message_id)

@@ -15,6 +15,7 @@ from shared.contracts.naming import partition_of
 from shared.contracts.words import TAKEN_WITHIN, BotId
 
 EXPIRED_AT_ONCE_MAX: Final = 256
+DOUBTED_AFTER_S: Final = 30.0  # of a session; whoever works on what has expired is asked so often
 
 
 def passed(scene: Scene, moment: Moment) -> list[Step]:
@@ -45,7 +46,8 @@ def greet(scene: Scene, mono: float) -> list[Step]:
     """The bots whose time it is to be asked for a Hello; whoever needs none any more is asked no more."""
     steps: list[Step] = []
     for bot_id in scene.greetings.due(mono):
-        if wants_greeting(scene.board, scene.board.boxes[bot_id], mono):
+        box = scene.board.boxes.get(bot_id)
+        if box is not None and wants_greeting(scene.board, box, mono):
             steps.append(Greet(bot_id))
         else:
             scene.greetings.drop(bot_id)
@@ -72,8 +74,10 @@ def lost(box: Mailbox) -> list[Step]:
 
 
 def _is_slow(box: Mailbox, mono: float) -> bool:
-    """Whether the oldest mail on its way should have been taken."""
+    """Whether the oldest mail on its way should have been taken, or its session is doubted."""
     assert box.session is not None
+    if box.session.doubted:
+        return True
     oldest = next(iter(box.session.untaken.values()), None)
     return oldest is not None and mono - oldest > TAKEN_WITHIN.total_seconds()
 
@@ -83,13 +87,23 @@ def _expired(scene: Scene, moment: Moment) -> Iterator[Step]:
         if isinstance(entry.state, Pending):
             if partition_of(entry.message_id) in scene.board.owned:
                 yield _expire(entry, absent=False)
-        elif _is_absent(scene, scene.board.boxes[BotId(entry.state.order.recipient)], moment.mono):
+            continue
+        box = scene.board.boxes[BotId(entry.state.order.recipient)]
+        if _is_absent(scene, box, moment.mono):
             yield _expire(entry, absent=True)
+        elif isinstance(entry.state, Delivered) and moment.utc - entry.state.expires_at > TAKEN_WITHIN:
+            _doubt(box, moment.mono)
+
+
+def _doubt(box: Mailbox, mono: float) -> None:
+    """It should have said by now that the time of something is over, or that it works on it still."""
+    if box.session is not None and mono - box.session.begun >= DOUBTED_AFTER_S:
+        box.session.doubted = True
 
 
 def _is_absent(scene: Scene, box: Mailbox, mono: float) -> bool:
     """Whether a bot is not there to say what became of what it had taken."""
-    if box.partition not in scene.board.owned or box.session is not None:
+    if box.partition not in scene.board.owned:
         return False
     return box.bot_id not in scene.board.directory.bots or scene.greetings.is_absent(box.bot_id, mono)
 

@@ -12,10 +12,11 @@ from services.messenger.scene import Moment, Scene
 from services.messenger.steps import Fetch, Step, key_of
 from shared.contracts.messenger.protocol import Hello, HelloAnswer
 from shared.contracts.naming import LANES, inbox_subject, partition_of
-from shared.contracts.words import LANE_WINDOW, BotId
+from shared.contracts.words import LANE_WINDOW, BotId, Priority
 from shared.kernel.codec import encode
 from shared.kernel.errors import Behind, Unavailable
 from shared.kernel.messages import Recorded
+from shared.runtime import metrics
 from shared.runtime.connection import Connection
 from shared.runtime.outstanding import Outstanding
 
@@ -23,6 +24,8 @@ TICK_S: Final = 0.25
 """How often time is looked at: a message expires, or is tried again, at most so much late."""
 
 _log = logging.getLogger(__name__)
+_MAILS: Final = {priority: metrics.MAILS.labels(priority.value) for priority in Priority}
+_WAITING: Final = tuple(metrics.MAIL_WAITING.labels(priority.value) for priority in Priority)
 
 
 class Messenger:
@@ -92,6 +95,14 @@ class Messenger:
         self._look_at_ownership(owned)
         if self._board.owned:
             self._outstanding.begin(reactions.todo(self._scene, self._moment()))
+        self._measure()
+
+    def _measure(self) -> None:
+        board = self._board
+        boxes = [box for box in board.boxes.values() if box.partition in board.owned]
+        for place, gauge in enumerate(_WAITING):
+            gauge.set(sum(box.lanes[place].waiting for box in boxes))
+        metrics.MAIL_SESSIONS.set(len(board.sessions))
 
     async def _greeted(self, hello: Hello, reply_to: str) -> None:
         """Begin a session with all that the log holds by now; who is not answered asks again."""
@@ -140,6 +151,7 @@ class Messenger:
                 for mail in mails:
                     lane = LANES[LANE_OF[mail.priority]]
                     await self._connection.publish(inbox_subject(bot_id, lane), encode(mail))
+                    _MAILS[mail.priority].inc()
             except Unavailable as away:
                 _log.info("mail to %s is lost: %s", bot_id, away)  # it is sent anew after the reconnect
         self._outstanding.begin(reactions.greet(self._scene, moment.mono))

@@ -22,5 +22,9 @@ HTTP_SECONDS = Histogram(
     ["method", "route", "status"],
     buckets=_FAST,
 )
+MAILS = Counter("hive_mails_total", "Messages pushed to bots, repeats included.", ["priority"])
+MAIL_WAITING = Gauge("hive_mail_waiting", "Messages that wait to be pushed to bots of ours.", ["priority"])
+MAIL_SESSIONS = Gauge("hive_mail_sessions", "Bots that get their mail from this process.")
+GREETINGS = Counter("hive_mail_greetings_total", "Times a bot was asked to say Hello.")
 WEBSOCKETS = Gauge("hive_websockets", "WebSockets that are open.", ["route"])
 BUILD = Gauge("hive_build_info", "1, with the version as its label.", ["version"])

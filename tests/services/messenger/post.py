@@ -4,7 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -270,32 +270,26 @@ class Post:
 
     async def launched(self, *names: str, pool: str = "default") -> None:
         """Bots that the orchestrator told of."""
-        for name in names:
-            spec = BotSpec(engine="echo", pool=pool)
-            await self._tell(
-                "svc-orchestrator", "bot", name, BotLaunched(bot_id=BotId(name), spec=spec, generation=1)
-            )
+        spec = BotSpec(engine="echo", pool=pool)
+        facts = {name: BotLaunched(bot_id=BotId(name), spec=spec, generation=1) for name in names}
+        await self._tell("svc-orchestrator", "bot", facts)
 
     async def person(self, name: str) -> None:
         """A key of that name."""
         fact = KeyCreated(
             key_id=KeyId(f"key-{name}"), name=name, kind="api", prefix="hive", secret_hash="", scopes=()
         )
-        await self._tell("gateway", "key", fact.key_id, fact)
+        await self._tell("gateway", "key", {fact.key_id: fact})
 
-    async def _tell(self, sender: str, aggregate: str, aggregate_id: str, fact: Fact) -> None:
+    async def _tell(self, sender: str, aggregate: str, facts: Mapping[str, Fact]) -> None:
         connection = await connect(self.broker.settings(sender))
         publisher = Publisher(connection)
         await publisher.start()
-        commit = Commit(
-            id=new_id(),
-            at=now(),
-            actor=sender,
-            cause=new_id(),
-            chain=new_id(),
-            facts=[msgspec.Raw(encode(fact))],
-        )
-        await JetStreamStore(connection, publisher).append(aggregate, aggregate_id, commit, expected=0)
+        store = JetStreamStore(connection, publisher)
+        for aggregate_id, fact in facts.items():
+            told = [msgspec.Raw(encode(fact))]
+            commit = Commit(id=new_id(), at=now(), actor=sender, cause=new_id(), chain=new_id(), facts=told)
+            await store.append(aggregate, aggregate_id, commit, expected=0)
         await publisher.stop()
         await connection.close()
 

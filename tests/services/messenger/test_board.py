@@ -297,6 +297,43 @@ def test_what_is_over_is_expired_at_once_or_when_its_keeper_is_not_there(world: 
     assert expiring(12.0) == [ExpireMessage(message_id=kept, absent=True)]
 
 
+def test_a_bot_that_died_in_silence_is_doubted_when_what_it_keeps_is_over(world: World) -> None:
+    world.hello(BOT, "s1")
+    world.decide(send("kept", ttl_s=60.0))
+    world.decide(take(world.mail(BOT)[0], kept=True))
+    world.later(66)
+    scene = Scene(board=world.board)
+    assert reactions.todo(scene, Moment(world.at, 66.0, Config())) == [Greet(BETA)]
+    (step,) = (
+        each for each in reactions.todo(scene, Moment(world.at, 77.0, Config())) if isinstance(each, Decide)
+    )
+    assert step.command == ExpireMessage(message_id=MessageId("kept"), absent=True)
+
+
+def test_a_bot_that_works_on_what_is_over_is_asked_now_and_then(world: World) -> None:
+    world.hello(BOT, "s1")
+    world.decide(send("kept", ttl_s=60.0))
+    world.decide(take(world.mail(BOT)[0], kept=True))
+    world.later(70)
+    scene, asked = Scene(board=world.board), 0
+    for _ in range(4 * 100):
+        world.later(0.25)
+        steps = reactions.todo(scene, Moment(world.at, world.mono, Config()))
+        assert not any(isinstance(step, Decide) for step in steps)
+        if Greet(BETA) in steps:
+            asked += 1
+            world.hello(BOT, f"s{asked + 1}", holding=(MessageId("kept"),))
+            scene.greetings.drop(BETA)
+    assert asked == 4
+
+
+def test_a_name_that_is_no_bots_is_forgotten_with_what_was_held_for_it(world: World) -> None:
+    world.decide(send("m1", recipient="nobody", ttl_s=1.0))
+    world.later(2)
+    world.decide(ExpireMessage(message_id=MessageId("m1")))
+    assert world.board.boxes == {}
+
+
 def test_lost_partitions_end_the_sessions_of_their_bots(world: World) -> None:
     world.hello(BOT, "s1")
     world.board.own_partitions(frozenset())

@@ -364,6 +364,54 @@ async def test_a_failed_message_cannot_be_put_back_twice(office: Post) -> None:
     assert refused.code == "not_failed"
 
 
+async def test_a_messenger_that_starts_anew_knows_what_is_alive(office: Post) -> None:
+    await office.configure(inbox_max=4)
+    async with office.bot("beta") as beta:
+        await beta.hello()
+        for number in range(4):
+            await office.committed(send(f"m{number}"))
+        read, failed, unread, _ = await beta.got(4)
+        await beta.read(read)
+        await beta.give_back(failed, retryable=False)
+        await beta.take(unread)
+        await office.committed(send("held", recipient="gamma", hold=True))
+
+        office.end_messengers()
+        office.start_messenger()
+        await office.answers()
+        for number in (4, 5):  # two are unread
+            await office.committed(send(f"m{number}"))
+        refused = await office.send(send("m6"), actor="key-1", wait_s=10)
+        assert isinstance(refused, Refused)
+        assert refused.code == "inbox_full"
+        await beta.hello()
+        assert [mail.message_id for mail in await beta.got(3)] == ["m3", "m4", "m5"]
+        (letter,) = (await office.ask(ListDead(), service="messenger")).items
+        outcome = await office.ask(ReplayDead(id=letter.id, actor="key-1"), service="messenger")
+        assert isinstance(outcome, Committed)
+        mails = await beta.got(4)
+        assert (mails[3].message_id, mails[3].delivery) == ("m1", 2)
+    refused = await office.send(send("m7", recipient="nobody"), actor="key-1", wait_s=10)
+    assert isinstance(refused, Refused)
+    assert refused.code == "recipient_unknown"
+    await office.committed(send("m8", recipient="@ann"))
+
+
+async def test_a_broadcast_that_a_crash_left_half_done_is_spread_by_the_next_messenger(office: Post) -> None:
+    names = [f"bot{number}" for number in range(200)]
+    await office.launched(*names)
+    version = await office.committed(broadcast("b1"))
+    office.end_messengers()
+    office.start_messenger()
+
+    async def spread() -> bool:
+        return (await office.ask(GetBroadcast(broadcast_id="b1", at_least=version))).missing == 0
+
+    await office.until(spread)
+    summary = await office.ask(GetBroadcast(broadcast_id="b1"))
+    assert summary.states == {"pending": 202}
+
+
 def lanes_of(bot: Bot) -> dict[Priority, list[int]]:
     """The indices of what came, by lane."""
     return {priority: [m.index for m in bot.mails if m.priority is priority] for priority in Priority}
