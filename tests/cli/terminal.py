@@ -89,16 +89,17 @@ class Terminal:
         )
         os.close(slave)
         self.shown = ""
+        self._seen = 0
 
     def type(self, text: str) -> None:
         """As a person would; a control character does what the terminal makes of it."""
         os.write(self._master, text.encode())
 
     def until(self, text: str) -> None:
-        """Read until this has been shown."""
-        seen = len(self.shown)
-        while text not in plain(self.shown[seen:]):
+        """Read until this has been shown, after what was waited for before."""
+        while (found := plain(self.shown).find(text, self._seen)) < 0:
             assert self._read(), f"{text!r} was not shown: {self.shown!r}"
+        self._seen = found + len(text)
 
     def ended(self) -> int:
         """Read to the end; the exit code."""
