@@ -11,7 +11,7 @@ from tests.support.stack import Stack, stack, until
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]
 
 BACK_WITHIN_S = 60.0
-SERVICES = ("ops", "orchestrator", "gateway", "bots")
+SERVICES = ("ops", "orchestrator", "messenger", "gateway", "bots")
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +81,7 @@ def test_a_container_is_not_root_and_cannot_write_its_root(hive: Stack, service:
     ("service", "own"),
     [
         ("orchestrator", {"svc-orchestrator.creds"}),
+        ("messenger", {"svc-messenger.creds"}),
         ("gateway", {"gateway.creds"}),
         ("bots", {"svc-bots.creds", "bots.signer"}),
     ],
@@ -109,7 +110,7 @@ def test_only_the_api_is_published_and_only_on_loopback(hive: Stack) -> None:
     assert set(map(tuple, published.values())) == {()}
 
 
-@pytest.mark.parametrize("service", ["orchestrator", "nats", "gateway", "bots"])
+@pytest.mark.parametrize("service", ["orchestrator", "messenger", "nats", "gateway", "bots"])
 def test_a_killed_container_comes_back_and_nothing_is_lost(hive: Stack, service: str) -> None:
     before = result_of(hive, "parrot", f"before {service} dies", f"before-{service}")
     restarts = hive.restarts(service)

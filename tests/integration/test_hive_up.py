@@ -125,12 +125,13 @@ def test_the_doctor_finds_a_running_hive_well(hive: Hive) -> None:
     told = msgspec.json.decode(hive("doctor", "--json").stdout)
     levels = {check["name"]: check["level"] for check in told["checks"]}
 
-    assert {"orchestrator", "gateway", "bots", "streams", "store", "broker clock", "room"} <= levels.keys()
-    assert levels["streams"] == levels["orchestrator"] == levels["gateway"] == levels["bots"] == "ok"
+    services = {"orchestrator", "messenger", "gateway", "bots"}
+    assert services | {"streams", "store", "broker clock", "room"} <= levels.keys()
+    assert {levels[name] for name in (*services, "streams")} == {"ok"}
     assert levels["durability"] == "warn"  # as it was asked for
 
 
-@pytest.mark.parametrize("service", ["orchestrator", "gateway", "bots"])
+@pytest.mark.parametrize("service", ["orchestrator", "messenger", "gateway", "bots"])
 def test_a_killed_service_is_started_again_and_work_goes_on(hive: Hive, service: str) -> None:
     before = hive.running.services[service]
 
@@ -194,7 +195,8 @@ def test_down_stops_every_process_in_order(own: Hive) -> None:
     assert all_gone(processes)
     assert own.data.running() is None
     said = own.said()
-    order = [said.index(f"stopping {name}") for name in ("gateway", "bots", "orchestrator", "nats-server")]
+    stopped = ("gateway", "bots", "orchestrator", "messenger", "nats-server")
+    order = [said.index(f"stopping {name}") for name in stopped]
     assert order == sorted(order)
     assert "did not stop within" not in said
     assert own("status").returncode == 5
