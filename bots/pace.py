@@ -11,8 +11,8 @@ from typing import Final
 from shared.contracts.words import HEARTBEAT_INTERVAL
 
 INTERVAL_S: Final = HEARTBEAT_INTERVAL.total_seconds()
-MOMENTS: Final = 20
-"""In each second; two hundred bots are ten at a time."""
+MOMENTS: Final = 10
+"""In each second; two hundred bots are twenty at a time, for some five milliseconds."""
 
 
 def first_beat(now: float, jittered: Callable[[float], float]) -> float:
