@@ -24,6 +24,7 @@ from shared.contracts.messenger.queries import (
 )
 from shared.contracts.naming import mail_subject
 from shared.kernel.codec import Codec
+from shared.runtime.active import owned_partitions
 from shared.runtime.assembly import Assembly, Runtime
 from shared.runtime.dead import DeadLetterBox
 from shared.runtime.intake import Route
@@ -37,6 +38,9 @@ def assemble(runtime: Runtime) -> Assembly:
 
     def moment() -> Moment:
         return Moment(runtime.now(), runtime.monotonic(), runtime.config())
+
+    async def owned_now() -> frozenset[int]:
+        return await owned_partitions(runtime.connection, runtime.service, runtime.settings.colour)
 
     async def up_to_date() -> None:
         await runtime.seen(await runtime.store.version("message", "*"))
@@ -59,7 +63,13 @@ def assemble(runtime: Runtime) -> Assembly:
     )
     answers = Answers(scene, table, runtime.store, moment=moment, seen=runtime.seen)
     messenger = Messenger(
-        scene, answers, runtime.connection, moment=moment, owned=runtime.owned, up_to_date=up_to_date
+        scene,
+        answers,
+        runtime.connection,
+        moment=moment,
+        owned=runtime.owned,
+        owned_now=owned_now,
+        up_to_date=up_to_date,
     )
     admission = Admission(scene.board, runtime.config)
     messages = LettersFirst(

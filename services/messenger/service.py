@@ -43,6 +43,7 @@ class Messenger:
         *,
         moment: Callable[[], Moment],
         owned: Callable[[], frozenset[int]],
+        owned_now: Callable[[], Awaitable[frozenset[int]]],
         up_to_date: Callable[[], Awaitable[None]],
     ) -> None:
         self._scene = scene
@@ -51,8 +52,9 @@ class Messenger:
         self._connection = connection
         self._moment = moment
         self._owned = owned
+        self._owned_now = owned_now
         self._up_to_date = up_to_date
-        self._newest: dict[BotId, str] = {}
+        self._hellos: dict[BotId, tuple[Hello, str]] = {}
         self._wake = asyncio.Event()
         self._outstanding: Outstanding[Step]
         self._group: asyncio.TaskGroup
@@ -73,9 +75,12 @@ class Messenger:
 
     def hear(self, hello: Hello, reply_to: str) -> None:
         """A bot says Hello. Only who owns its partition answers."""
-        if partition_of(hello.bot_id) in self._board.owned:
-            self._newest[hello.bot_id] = hello.session
-            self._group.create_task(self._greeted(hello, reply_to))
+        if partition_of(hello.bot_id) not in self._board.owned:
+            return
+        waiting = hello.bot_id in self._hellos
+        self._hellos[hello.bot_id] = (hello, reply_to)
+        if not waiting:
+            self._group.create_task(self._meet(hello.bot_id))
 
     async def run(self, perform: Callable[[Step], Awaitable[None]]) -> None:
         """Do what becomes outstanding, for ever."""
@@ -104,23 +109,34 @@ class Messenger:
             gauge.set(sum(box.lanes[place].waiting for box in boxes))
         metrics.MAIL_SESSIONS.set(len(board.sessions))
 
-    async def _greeted(self, hello: Hello, reply_to: str) -> None:
-        """Begin a session with all that the log holds by now; who is not answered asks again."""
-        board = self._board
-        box = board.boxes.get(hello.bot_id)
+    async def _meet(self, bot_id: BotId) -> None:
+        """Begin a session with all that the log holds by now. Of several Hellos only the newest is answered.
+
+        While a partition moves, its old owner may believe for a moment that it still has it: the broker
+        knows better.
+        """
+        hello, reply_to = self._hellos[bot_id]
         try:
-            if box is None or box.session is None or box.session.name != hello.session:
+            if self._session_of(bot_id) != hello.session:
+                owned = await self._owned_now()
                 await self._up_to_date()
-                superseded = self._newest.get(hello.bot_id) != hello.session
-                if superseded or partition_of(hello.bot_id) not in board.owned:
+                hello, reply_to = self._hellos[bot_id]
+                if partition_of(bot_id) not in owned & self._board.owned:
                     return
-                board.begin_session(hello, self._moment().mono)
-                self._scene.greetings.drop(hello.bot_id)
+            if self._session_of(bot_id) != hello.session:
+                self._board.begin_session(hello, self._moment().mono)
+                self._scene.greetings.drop(bot_id)
             answer = HelloAnswer(session=hello.session, lane_window=LANE_WINDOW)
             await self._connection.publish(reply_to, encode(answer))
         except (Behind, Unavailable) as away:
-            _log.info("the hello of %s is not answered: %s", hello.bot_id, away)
+            _log.info("the hello of %s is not answered: %s", bot_id, away)
+        finally:
+            del self._hellos[bot_id]
         self._wake.set()
+
+    def _session_of(self, bot_id: BotId) -> str | None:
+        box = self._board.sessions.get(bot_id)
+        return None if box is None or box.session is None else box.session.name
 
     async def _react(self) -> None:
         while True:

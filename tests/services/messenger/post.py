@@ -38,6 +38,7 @@ from tests.support.nats_server import LocalBroker
 
 ROOT = Path(__file__).parents[3]
 WITHIN_S = 20.0
+NO_PARTITION = naming.stored_command_filter("messenger", 0)
 _mails = msgspec.json.Decoder(Mail)
 _answers = msgspec.json.Decoder(HelloAnswer)
 
@@ -209,26 +210,30 @@ class Post:
 
     async def split_partitions(self) -> None:
         """Even partitions are blue's, odd ones green's."""
+        for which, colour in enumerate(naming.COLOURS):
+            await self.own(colour, range(which, PARTITIONS, 2))
+
+    async def own(self, colour: str, partitions: Sequence[int]) -> None:
+        """These partitions are a colour's from now on; what waits in them is delivered from the beginning."""
         ops = await connect(self.broker.settings("ops"))
         stream = naming.command_stream("messenger")
-        for which, colour in enumerate(naming.COLOURS):
-            consumer = naming.command_consumer("messenger", colour)
-            filters = [
-                naming.stored_command_filter("messenger", each) for each in range(which, PARTITIONS, 2)
-            ]
-            config = {
-                "durable_name": consumer,
-                "name": consumer,
-                "ack_policy": "explicit",
-                "deliver_policy": "all",
-                "replay_policy": "instant",
-                "ack_wait": 2_000_000_000,
-                "max_deliver": -1,
-                "max_ack_pending": 4096,
-                "filter_subjects": filters,
-            }
-            body = encode({"stream_name": stream, "config": config})
-            await ops.api(f"CONSUMER.CREATE.{stream}.{consumer}", body)
+        consumer = naming.command_consumer("messenger", colour)
+        filters = [naming.stored_command_filter("messenger", each) for each in partitions]
+        config = {
+            "durable_name": consumer,
+            "name": consumer,
+            "ack_policy": "explicit",
+            "deliver_policy": "all",
+            "replay_policy": "instant",
+            "ack_wait": 2_000_000_000,
+            "max_deliver": -1,
+            "max_ack_pending": 4096,
+            "filter_subjects": filters or [NO_PARTITION.replace(".0.", f".{colour}.")],
+        }
+        body = encode({"stream_name": stream, "config": config})
+        await ops.api(f"CONSUMER.CREATE.{stream}.{consumer}", body)
+        if partitions:
+            await ops.api(f"CONSUMER.RESET.{stream}.{consumer}", b'{"seq":1}')
         await ops.close()
 
     async def answers(self) -> None:

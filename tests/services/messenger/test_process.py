@@ -16,7 +16,7 @@ from shared.contracts.messenger.queries import (
     GetInbox,
     GetMessagingStatus,
 )
-from shared.contracts.words import LANE_WINDOW, BotId, MessageKind, Party, Priority
+from shared.contracts.words import LANE_WINDOW, PARTITIONS, BotId, MessageKind, Party, Priority
 from shared.kernel.messages import AlreadySo, Committed, Refused
 from shared.runtime.clock import monotonic
 from tests.services.messenger.builders import broadcast, send
@@ -287,6 +287,44 @@ async def test_two_colours_share_the_bots_and_each_gets_all_its_mail_once(tmp_pa
                 mails = await bot.got(20)
                 assert [mail.content for mail in mails] == [str(number) for number in range(20)]
                 assert isinstance(await bot.read(mails[0]), Committed)
+
+
+async def test_a_bot_that_moves_to_the_other_colour_gets_all_its_mail_in_order(tmp_path: Path) -> None:
+    async with post(tmp_path) as office:
+        await office.launched("alpha", "beta")
+        await office.own(naming.GREEN, ())
+        office.start_messenger("one", naming.BLUE)
+        office.start_messenger("two", naming.GREEN)
+        await office.answers()
+        async with office.bot("alpha") as alpha, office.bot("beta") as beta:
+            await beta.hello()
+            sent: list[str] = []
+            read: list[str] = []
+
+            async def moved_and_all_read() -> bool:
+                """Read one after another; a greeting begins a new session."""
+                if beta.greeted.is_set():
+                    await beta.hello()
+                for mail in [each for each in beta.mails if each.message_id not in read]:
+                    read.append(mail.message_id)
+                    await beta.read(mail)
+                return "last" in read and len(read) == len(sent)
+
+            async def write() -> None:
+                """On and on, while the partitions move, until the new owner has asked for a Hello."""
+                while beta.hellos < 2 or len(sent) < 20:
+                    if len(sent) == 10:
+                        await office.own(naming.BLUE, ())
+                        await office.own(naming.GREEN, range(PARTITIONS))
+                    sent.append(f"m{len(sent)}")
+                    assert isinstance(await alpha.say(posted(sent[-1])), Committed | AlreadySo)
+                sent.append("last")
+                await alpha.say(posted("last"))
+
+            async with asyncio.TaskGroup() as group:
+                group.create_task(write())
+                await office.until(moved_and_all_read)
+            assert read == sent
 
 
 async def test_a_full_inbox_takes_only_what_is_critical(office: Post) -> None:
