@@ -11,7 +11,7 @@ import msgspec
 from cli import fleet as fleets
 from cli import screen
 from cli.client import Client, decode
-from cli.documents import bot_fields
+from cli.documents import bot_fields, told_circuit
 from cli.failure import Exit, Failure
 from cli.listing import fetch
 from cli.main import Nouns
@@ -74,8 +74,15 @@ def _row(bot: BotDoc) -> list[object]:
         bot.pid,
         screen.size(bot.rss_bytes),
         screen.duration(bot.uptime_s),
-        bot.reason,
+        _reason(bot),
     ]
+
+
+def _reason(bot: BotDoc) -> str | None:
+    """Why it is as it is; else why it is given nothing, or little."""
+    if bot.reason or bot.circuit is None:
+        return bot.reason
+    return f"circuit {told_circuit(bot.circuit)}"
 
 
 class _Types(click.ParamType[tuple[TaskType, ...]]):
@@ -323,6 +330,30 @@ def restart(session: Session, *, names: tuple[str, ...]) -> None:
 def retire(session: Session, *, names: tuple[str, ...]) -> None:
     """Gone for good: its broker user is revoked; its history stays."""
     _each(session, names, lambda client, name: client.delete(f"/v1/bots/{name}", wait=UP_WITHIN_S))
+
+
+@bots.command()
+@talking
+@click.argument("name")
+@click.argument("state", type=click.Choice(("open", "close")))
+@click.option("for_s", "--for", type=click.FloatRange(0.05, 86_400), metavar="SECONDS", help="Open so long.")
+@click.option("--reason", default="asked", show_default=True)
+def circuit(session: Session, *, name: str, state: str, for_s: float | None, reason: str) -> None:
+    """Give a bot nothing for a while, or give it tasks again whatever went wrong before."""
+    if for_s is not None and state == "close":
+        raise click.UsageError("--for is for `open`: a closed circuit stays closed until tasks fail.")
+    body: dict[str, Any] = {"state": "open" if state == "open" else "closed", "reason": reason}
+    if for_s is not None:
+        body["for_s"] = for_s
+    with session.client() as client:
+        answer = client.post(f"/v1/bots/{name}/circuit", body)
+    if session.as_json:
+        screen.document(answer.content)
+        return
+    if answer.status_code == ACCEPTED:
+        click.echo(f"{name}  stored; `hive bots show {name}` tells when it is decided")
+        return
+    click.echo(f"{name}  circuit {told_circuit(decode(answer, BotDoc).circuit)}")
 
 
 def _each(session: Session, names: tuple[str, ...], ask: Callable[[Client, str], httpx.Response]) -> None:

@@ -6,7 +6,7 @@ import msgspec
 
 from cli import screen
 from cli.failure import Exit
-from shared.contracts.orchestrator.queries import Attempt, BotDoc, TaskDoc
+from shared.contracts.orchestrator.queries import Attempt, BotDoc, CircuitDoc, TaskDoc
 
 ENDED: Final = frozenset({"completed", "failed", "cancelled", "expired"})
 STANDING: Final = frozenset({"blocked"})
@@ -95,6 +95,16 @@ def attempt_row(attempt: Attempt) -> list[object]:
 ATTEMPT_COLUMNS: Final = ("attempt", "bot", "end", "assigned", "ran", "error")
 
 
+def told_circuit(circuit: CircuitDoc | None) -> str:
+    """In words: `open until 12:00:05: 5 failures in a row`."""
+    if circuit is None:
+        return "closed"
+    because = f": {screen.safe(circuit.reason)}" if circuit.reason else ""
+    if circuit.until is None:
+        return f"half open, one task at a time{because}"
+    return f"open until {circuit.until.astimezone():%H:%M:%S}{because}"
+
+
 def bot_fields(bot: BotDoc) -> list[tuple[str, object]]:
     """A bot, field by field."""
     spec = bot.spec
@@ -103,6 +113,7 @@ def bot_fields(bot: BotDoc) -> list[tuple[str, object]]:
         ("name", bot.name),
         ("state", bot.state),
         ("reason", bot.reason),
+        ("circuit", told_circuit(bot.circuit) if bot.circuit else None),
         ("engine", spec.engine),
         ("types", spec.types or "all"),
         ("pool", spec.pool),

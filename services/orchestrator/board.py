@@ -9,9 +9,11 @@ from typing import Final, NamedTuple, TypeVar, assert_never
 
 from services.orchestrator.decider import BOT, TASK
 from services.orchestrator.decider.bot_state import Bot, NoBot, Retired, Up
+from services.orchestrator.decider.circuit import Closed, HalfOpen, Open
 from services.orchestrator.decider.task_state import Blocked, Ended, Held, Task, Unknown, Waiting
 from services.orchestrator.facts import BotEvent, TaskEvent
 from services.orchestrator.lineage import Lineage
+from services.orchestrator.outcomes import Mend, Outcomes, Trip, judge, outcome_of, remember
 from services.orchestrator.waiting import WaitingLines
 from shared.contracts.naming import partition_of, service_sender
 from shared.contracts.orchestrator.facts import BotLaunched
@@ -41,6 +43,29 @@ class BotChange(NamedTuple):
 
 
 Change = TaskChange | BotChange
+
+
+class CountedTasks(NamedTuple):
+    """So many tasks have ended in this state."""
+
+    state: str
+    number: int
+
+
+class ClearedBots(NamedTuple):
+    """So many bots are gone."""
+
+    number: int
+
+
+class KnownOutcomes(NamedTuple):
+    """How the last attempts of a bot ended."""
+
+    bot_id: BotId
+    outcomes: Outcomes
+
+
+Told = CountedTasks | ClearedBots | KnownOutcomes
 
 
 @dataclass(slots=True)
@@ -88,20 +113,31 @@ class Board:
         self.owned: frozenset[int] = frozenset()
         self.reached = 0
         self.fleet = 0  # grows with every change of a bot
+        self.outcomes: dict[BotId, Outcomes] = {}
+        self.verdicts: dict[BotId, Trip | Mend] = {}  # on circuits that are to change
+        self.room: dict[BotId, int] = {}  # how many more tasks a bot may be given, if it may any
         self._reserved: dict[TaskId, BotId] = {}
         self._reserved_of: Counter[BotId] = Counter()
         self._retries: list[tuple[datetime, TaskId]] = []
         self._deadlines: list[tuple[datetime, TaskId]] = []
         self._overdue: set[TaskId] = set()
 
-    def begin(self, reached: int, totals: Iterable[tuple[str, str, int]]) -> None:
-        """Everything alive at this sequence is here; of all others there are so many."""
+    def begin(self, reached: int, told: Iterable[Told]) -> None:
+        """Everything alive at this sequence is here; of all others, this is to be known."""
         self.reached = max(self.reached, reached)
-        for kind, state, count in totals:
-            if kind == "task":
-                self.counts[state] += count
-            else:
-                self.cleared += count
+        self.outcomes.clear()
+        for each in told:
+            match each:
+                case CountedTasks():
+                    self.counts[each.state] += each.number
+                case ClearedBots():
+                    self.cleared += each.number
+                case KnownOutcomes():
+                    self.outcomes[each.bot_id] = each.outcomes
+                case _:
+                    assert_never(each)
+        for bot_id in self.bots:
+            self._judge(bot_id)
 
     def own_task(self, commit: Recorded[TaskEvent]) -> TaskChange | None:
         """A task's commit of this process, at once; None if it is known already."""
@@ -126,6 +162,8 @@ class Board:
         for task_id, entry in self.tasks.items():
             if isinstance(entry.state, Waiting):
                 self._wait(task_id, entry, entry.state)
+        for bot_id in self.bots:
+            self._refit(bot_id)
 
     def task(self, task_id: TaskId) -> Task:
         """A task that has not ended; Unknown if there is none."""
@@ -139,16 +177,14 @@ class Board:
 
     def free(self, bot_id: BotId) -> int:
         """How many more tasks an up bot may be given."""
-        bot = self.bot(bot_id)
-        if not isinstance(bot, Up):
-            return 0
-        return bot.spec.slots - len(self.held[bot_id]) - self._reserved_of[bot_id]
+        return self.room.get(bot_id, 0)
 
     def reserve(self, task_id: TaskId, bot_id: BotId) -> None:
         """Keep a slot until the assignment is decided, or released."""
         self._unreserve(task_id)
         self._reserved[task_id] = bot_id
         self._reserved_of[bot_id] += 1
+        self._refit(bot_id)
         self.lines.remove(task_id)
 
     def release(self, task_id: TaskId) -> None:
@@ -195,6 +231,7 @@ class Board:
         if changed:
             entry.cause = _cause(commit)
             self._index(task_id, entry, before, after)
+        self._learn(commit)
         if isinstance(after, Ended) and entry.line.settled:
             del self.tasks[task_id]
         return TaskChange(task_id, before, after) if changed else None
@@ -211,12 +248,17 @@ class Board:
         if changed:
             entry.cause = _cause(commit)
             self.fleet += 1
+            if any(isinstance(fact, BotLaunched) for fact in commit.facts):
+                self.outcomes.pop(bot_id, None)
+            self._judge(bot_id)
         if is_cleared(after) and entry.line.settled:
             del self.bots[bot_id]
             self.cleared += 1
             for index in (self.held, self._reserved_of):
                 if not index.get(bot_id):
                     index.pop(bot_id, None)
+            for known in (self.outcomes, self.verdicts, self.room):
+                known.pop(bot_id, None)
         return BotChange(bot_id, before, after) if changed else None
 
     def _index(self, task_id: TaskId, entry: TaskEntry, before: Task, after: Task) -> None:
@@ -228,6 +270,7 @@ class Board:
                 self.lines.remove(task_id)
             case Held():
                 self.held[before.bot_id].pop(task_id, None)
+                self._refit(before.bot_id)
             case _:
                 assert_never(before)
         match after:
@@ -237,6 +280,7 @@ class Board:
                 self._wait(task_id, entry, after)
             case Held():
                 self.held[after.bot_id][task_id] = after.token
+                self._refit(after.bot_id)
             case _:
                 assert_never(after)
         if isinstance(before, Unknown) and isinstance(after, Waiting | Held) and after.order.deadline:
@@ -246,6 +290,56 @@ class Board:
             self.counts[state_name(before)] -= 1
         if not isinstance(after, Unknown):
             self.counts[state_name(after)] += 1
+
+    def _learn(self, commit: Recorded[TaskEvent]) -> None:
+        """What a task's commit tells about a bot; told again, it is known."""
+        for fact in commit.facts:
+            found = outcome_of(fact, commit.sequence)
+            if found is None or found[0] not in self.bots:
+                continue
+            bot_id, news = found
+            known = self.outcomes.get(bot_id, ())
+            if (now := remember(known, news)) is not known:
+                self.outcomes[bot_id] = now
+                self._judge(bot_id)
+
+    def _judge(self, bot_id: BotId) -> None:
+        """What is to become of its circuit."""
+        bot = self.bot(bot_id)
+        verdict = None if isinstance(bot, NoBot) else judge(bot.circuit, self.outcomes.get(bot_id, ()))
+        if verdict is None:
+            self.verdicts.pop(bot_id, None)
+        else:
+            self.verdicts[bot_id] = verdict
+        self._refit(bot_id)
+
+    def _refit(self, bot_id: BotId) -> None:
+        """Count again how many more tasks it may be given."""
+        room = self._room_of(bot_id)
+        if room > 0:
+            self.room[bot_id] = room
+        else:
+            self.room.pop(bot_id, None)
+
+    def _room_of(self, bot_id: BotId) -> int:
+        entry = self.bots.get(bot_id)
+        if entry is None or not isinstance(entry.state, Up):
+            return 0
+        bot, held, reserved = entry.state, self.held[bot_id], self._reserved_of[bot_id]
+        free = bot.spec.slots - len(held) - reserved
+        match bot.circuit:
+            case Closed():
+                return 0 if bot_id in self.verdicts else free
+            case Open():
+                return 0
+            case HalfOpen():
+                # One trial at a time: only its owner gives it one, and only when the last has ended well.
+                if entry.partition not in self.owned or isinstance(self.verdicts.get(bot_id), Trip):
+                    return 0
+                trials = sum(token > bot.circuit.since for token in held.values()) + reserved
+                return min(free, 1 - trials)
+            case _:
+                assert_never(bot.circuit)
 
     def _tidy_deadlines(self) -> None:
         """Forget those of tasks that have ended, once they are the most."""
@@ -266,6 +360,7 @@ class Board:
         if bot_id is None:
             return False
         self._reserved_of[bot_id] -= 1
+        self._refit(bot_id)
         return True
 
 

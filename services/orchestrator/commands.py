@@ -155,6 +155,38 @@ class NoteBotCleared(BotCommand, frozen=True, kw_only=True):
     generation: int
 
 
+class TripCircuit(BotCommand, frozen=True, kw_only=True):
+    """Too many of its attempts failed since its circuit last changed, at the sequence `since`."""
+
+    senders: ClassVar[frozenset[str]] = _NOBODY
+
+    bot_id: BotId
+    since: int
+    reason: str
+    failures: int
+    attempts: int
+    for_s: float
+
+
+class TryCircuit(BotCommand, frozen=True, kw_only=True):
+    """It was given nothing for long enough."""
+
+    senders: ClassVar[frozenset[str]] = _NOBODY
+
+    bot_id: BotId
+    since: int
+
+
+class MendCircuit(BotCommand, frozen=True, kw_only=True):
+    """Its trials succeeded."""
+
+    senders: ClassVar[frozenset[str]] = _NOBODY
+
+    bot_id: BotId
+    since: int
+    reason: str
+
+
 OwnTaskCommand = PlaceTask | AssignTask | WithdrawAssignment | NoteTaskStarted | LoseAttempt | ExpireTask
 OwnBotCommand = (
     NoteBotUp
@@ -165,6 +197,9 @@ OwnBotCommand = (
     | NoteBotStopped
     | RestartDeadBot
     | NoteBotCleared
+    | TripCircuit
+    | TryCircuit
+    | MendCircuit
 )
 
 TaskWish = TaskRequest | OwnTaskCommand

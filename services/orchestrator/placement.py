@@ -18,6 +18,7 @@ from services.orchestrator.decider.bot_state import (
     Stopping,
     Up,
 )
+from services.orchestrator.decider.circuit import Open
 from services.orchestrator.decider.task_state import Waiting
 from services.orchestrator.waiting import Place, Wants
 from shared.contracts.orchestrator.facts import Candidate, Decision
@@ -68,7 +69,9 @@ def refusal(bot_id: BotId, bot: Bot, wants: Wants) -> str | None:
         return "other_types"
     match bot:
         case Up():
-            return "silent" if bot.silent else None
+            if bot.silent:
+                return "silent"
+            return "circuit_open" if isinstance(bot.circuit, Open) else None
         case Starting():
             return "starting"
         case Stopping():

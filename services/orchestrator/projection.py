@@ -20,6 +20,9 @@ from shared.contracts.orchestrator.facts import (
     BotStopped,
     BotStopRequested,
     BotWentSilent,
+    CircuitClosed,
+    CircuitHalfOpened,
+    CircuitOpened,
     TaskAssigned,
     TaskBlocked,
     TaskCancelled,
@@ -32,7 +35,14 @@ from shared.contracts.orchestrator.facts import (
     TaskSubmitted,
     Usage,
 )
-from shared.contracts.orchestrator.queries import Attempt, BotDoc, TaskDoc, Timeline, TimelineEntry
+from shared.contracts.orchestrator.queries import (
+    Attempt,
+    BotDoc,
+    CircuitDoc,
+    TaskDoc,
+    Timeline,
+    TimelineEntry,
+)
 from shared.contracts.words import TaskId
 from shared.kernel.codec import encode, tag_of
 from shared.kernel.messages import Recorded
@@ -228,6 +238,13 @@ def _bot_after(doc: BotDoc, fact: BotEvent) -> BotDoc:
             return _change(doc, state="stopped", pid=None, reason="asked to stop")
         case BotRetired():
             return _change(doc, state="retired", pid=None, restart_at=None, reason="retired")
+        case CircuitOpened():
+            return _change(doc, circuit=CircuitDoc(state="open", reason=fact.reason, until=fact.until))
+        case CircuitHalfOpened():
+            reason = "" if doc.circuit is None else doc.circuit.reason
+            return _change(doc, circuit=CircuitDoc(state="half_open", reason=reason))
+        case CircuitClosed():
+            return _change(doc, circuit=None)
         case BotCleared():
             return doc
         case _:

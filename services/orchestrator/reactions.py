@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Final, assert_never
 
 from services.orchestrator.board import Board, Change, TaskChange, TaskEntry
+from services.orchestrator.circuits import circuit_of, outstanding_circuits
 from services.orchestrator.commands import (
     AssignTask,
     ExpireTask,
@@ -63,6 +64,8 @@ def after(scene: Scene, change: Change, moment: Moment) -> list[Step]:
             and _ours(board, entry)
         ):
             steps.append(_dispatch(change.task_id, entry, held))
+        if isinstance(change.before, Held):
+            steps += circuit_of(scene, change.before.bot_id, moment)
         return steps
     steps = after_bot(scene, change, moment)
     for task_id in list(board.held.get(change.bot_id, ())):
@@ -95,6 +98,7 @@ def passed(scene: Scene, moment: Moment) -> list[Step]:
         steps.append(_decide(board.tasks[task_id], ExpireTask(task_id=task_id), 0))
     steps += missing_queues(scene)
     steps += outstanding_bots(scene, moment)
+    steps += outstanding_circuits(scene, moment)
     steps += strangers(scene, moment)
     return steps
 

@@ -16,6 +16,7 @@ from services.orchestrator.decider.task_state import Task, Unknown, Waiting
 from services.orchestrator.facts import BotEvent, TaskEvent
 from services.orchestrator.scene import Moment, Scene
 from services.orchestrator.steps import Step, key_of
+from services.orchestrator.tables import told
 from services.orchestrator.waiting import Wants, wants_of
 from shared.contracts.naming import partition_of
 from shared.contracts.orchestrator.commands import SubmitTask
@@ -104,9 +105,9 @@ class Orchestrator:
             self._changed(self._scene.board.followed_bot(commit))
             self._let_go(BotId(commit.aggregate_id))
 
-    def begun(self, reached: int, totals: Iterable[tuple[str, str, int]]) -> None:
-        """The board holds all that is alive at this sequence; of all others there are so many."""
-        self._scene.board.begin(reached, totals)
+    def begun(self, reached: int, rows: Iterable[tuple[Any, ...]]) -> None:
+        """The board holds all that is alive at this sequence; the rows tell what else it is to know."""
+        self._scene.board.begin(reached, told(rows))
 
     # What bots and hosts tell.
 

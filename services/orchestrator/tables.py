@@ -1,13 +1,15 @@
 """The lists that grow, all tasks, all bots and their attempts, as rows and questions to them. Pure values."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from services.orchestrator.board import ClearedBots, CountedTasks, KnownOutcomes, Told
 from services.orchestrator.facts import BotCleared
+from services.orchestrator.outcomes import Outcome, Outcomes, outcome_of, remember
 from services.orchestrator.projection import fold_bot, fold_task
 from shared.contracts.orchestrator.facts import BotLaunched
 from shared.contracts.orchestrator.queries import (
@@ -23,7 +25,7 @@ from shared.kernel.codec import encode
 from shared.kernel.errors import Rejected
 from shared.kernel.messages import Recorded
 
-VERSION: Final = 2
+VERSION: Final = 3
 """Grows when the rows below change: another version is another file, built from the log."""
 
 LIMIT_MAX: Final = 200
@@ -48,6 +50,7 @@ SCHEMA: Final = (
         name TEXT PRIMARY KEY, pool TEXT NOT NULL, cleared INTEGER NOT NULL, doc BLOB NOT NULL
     ) WITHOUT ROWID""",
     "CREATE INDEX IF NOT EXISTS bots_by_cleared ON bots (cleared, name)",
+    "CREATE TABLE IF NOT EXISTS outcomes (bot TEXT PRIMARY KEY, last BLOB NOT NULL) WITHOUT ROWID",
 )
 OPEN_STATES: Final = ("queued", "retrying", "assigned", "running", "blocked")
 ALIVE: Final = {
@@ -58,15 +61,17 @@ ALIVE: Final = {
 
 TOTALS: Final = (
     f"SELECT 'task', state, COUNT(*) FROM tasks WHERE state NOT IN {OPEN_STATES} GROUP BY state "  # noqa: S608
-    "UNION ALL SELECT 'bot', 'cleared', COUNT(*) FROM bots WHERE cleared = 1"
+    "UNION ALL SELECT 'bot', 'cleared', COUNT(*) FROM bots WHERE cleared = 1 "
+    "UNION ALL SELECT 'outcomes', bot, last FROM outcomes JOIN bots ON name = bot WHERE cleared = 0"
 )
-"""What the board only counts: kind, state, how many."""
+"""What the board counts of all others: kind, state, how many; and how each bot's last attempts ended."""
 
 _KEEP_TASK: Final = (
     "INSERT INTO tasks (sequence, id, state, type, priority, bot, doc) VALUES (?, ?, ?, ?, ?, ?, ?) "
     "ON CONFLICT (sequence) DO UPDATE SET state = excluded.state, bot = excluded.bot, doc = excluded.doc"
 )
 _KEEP_BOT: Final = "INSERT OR REPLACE INTO bots (name, pool, cleared, doc) VALUES (?, ?, ?, ?)"
+_KEEP_OUTCOMES: Final = "INSERT OR REPLACE INTO outcomes (bot, last) VALUES (?, ?)"
 _KEEP_ATTEMPT: Final = (
     "INSERT INTO attempts (bot, token, entry) VALUES (?, ?, ?) "
     "ON CONFLICT (bot, token) DO UPDATE SET entry = excluded.entry"
@@ -79,6 +84,7 @@ Sql = tuple[str, list[tuple[Any, ...]]]
 _docs = msgspec.json.Decoder(TaskDoc)
 _entries = msgspec.json.Decoder(HistoryEntry)
 _bots = msgspec.json.Decoder(BotDoc)
+_outcomes: msgspec.json.Decoder[Outcomes] = msgspec.json.Decoder(Outcomes)
 
 
 class Kept(NamedTuple):
@@ -98,35 +104,45 @@ class KeptBot(NamedTuple):
 class Rows:
     """What batches of commits change. Taken in twice, a commit changes the same.
 
-    The documents of open tasks are remembered, so that their next commit needs no look into the file.
+    The documents of open tasks, and how the last attempts of bots ended, are remembered, so that the next
+    commit needs no look into the file.
     """
 
     def __init__(self, remembered_max: int = REMEMBERED_MAX) -> None:
         self._max = remembered_max
         self._open: OrderedDict[TaskId, Kept] = OrderedDict()
+        self._outcomes: OrderedDict[BotId, Outcomes] = OrderedDict()
 
     def forget(self) -> None:
         """What was returned last was not stored: only the file knows now."""
         self._open.clear()
+        self._outcomes.clear()
 
     def __call__(self, batch: Sequence[Recorded[Any]], read: Read) -> list[Sql]:
         """The statements that take a batch in."""
         changed: dict[TaskId, Kept] = {}
         attempts: dict[tuple[str, int], TaskDoc] = {}
         bots: dict[BotId, KeptBot] = {}
+        outcomes: dict[BotId, Outcomes] = {}
         for commit in batch:
             if commit.aggregate == "bot":
                 bot_id = BotId(commit.aggregate_id)
                 bots[bot_id] = _bot_after(bots.get(bot_id) or _stored_bot(bot_id, read), commit)
+                if any(isinstance(fact, BotLaunched) for fact in commit.facts):
+                    outcomes[bot_id] = ()
                 continue
             task_id = TaskId(commit.aggregate_id)
             kept = changed.get(task_id) or self._open.get(task_id) or _stored(task_id, commit, read)
             doc = fold_task(kept.doc, commit)
             changed[task_id] = Kept(kept.sequence, doc)
+            for bot_id, news in _outcomes_of(commit):
+                known = outcomes.get(bot_id)
+                outcomes[bot_id] = remember(self._known(bot_id, read) if known is None else known, news)
             if doc is not None and doc.attempts:
                 newest = doc.attempts[-1]
                 attempts[newest.bot, newest.token] = doc
         self._remember(changed)
+        self._remember_outcomes(outcomes)
         tasks = [
             (sequence, doc.id, doc.state, doc.type.value, doc.priority.value, doc.bot, encode(doc))
             for sequence, doc in changed.values()
@@ -138,7 +154,8 @@ class Rows:
             for name, (doc, cleared) in bots.items()
             if doc is not None
         ]
-        return [(_KEEP_TASK, tasks), (_KEEP_ATTEMPT, entries), (_KEEP_BOT, rows)]
+        ends = [(bot_id, encode(last)) for bot_id, last in outcomes.items()]
+        return [(_KEEP_TASK, tasks), (_KEEP_ATTEMPT, entries), (_KEEP_BOT, rows), (_KEEP_OUTCOMES, ends)]
 
     def _remember(self, changed: Mapping[TaskId, Kept]) -> None:
         for task_id, kept in changed.items():
@@ -149,6 +166,40 @@ class Rows:
                 self._open.move_to_end(task_id)
         while len(self._open) > self._max:
             self._open.popitem(last=False)
+
+    def _known(self, bot_id: BotId, read: Read) -> Outcomes:
+        remembered = self._outcomes.get(bot_id)
+        if remembered is not None:
+            return remembered
+        found = read("SELECT last FROM outcomes WHERE bot = ?", (bot_id,))
+        return _outcomes.decode(found[0][0]) if found else ()
+
+    def _remember_outcomes(self, changed: Mapping[BotId, Outcomes]) -> None:
+        for bot_id, last in changed.items():
+            self._outcomes[bot_id] = last
+            self._outcomes.move_to_end(bot_id)
+        while len(self._outcomes) > self._max:
+            self._outcomes.popitem(last=False)
+
+
+def told(rows: Iterable[tuple[Any, ...]]) -> list[Told]:
+    """What the rows of TOTALS say."""
+    return [_told(*row) for row in rows]
+
+
+def _told(kind: str, key: str, value: Any) -> Told:
+    match kind:
+        case "task":
+            return CountedTasks(key, value)
+        case "bot":
+            return ClearedBots(value)
+        case _:
+            return KnownOutcomes(BotId(key), _outcomes.decode(value))
+
+
+def _outcomes_of(commit: Recorded[Any]) -> list[tuple[BotId, Outcome]]:
+    found = (outcome_of(fact, commit.sequence) for fact in commit.facts)
+    return [each for each in found if each is not None]
 
 
 def _stored(task_id: TaskId, commit: Recorded[Any], read: Read) -> Kept:

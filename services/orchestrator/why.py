@@ -5,6 +5,7 @@ from typing import Final
 
 from services.orchestrator.board import TaskEntry
 from services.orchestrator.decider.bot_state import Bot, Broken, NoBot, Restarting, Retired, Up
+from services.orchestrator.decider.circuit import HalfOpen, Open
 from services.orchestrator.decider.task_state import Blocked, Held, Waiting
 from services.orchestrator.placement import refusal
 from services.orchestrator.scene import Moment, Scene
@@ -142,16 +143,26 @@ def _verdicts(scene: Scene, wants: Wants, moment: Moment) -> Iterator[BotVerdict
         if reason is not None:
             yield BotVerdict(bot=bot_id, reason=_sentence(reason, bot))
         elif scene.board.free(bot_id) <= 0:
-            held = len(scene.board.held[bot_id])
-            yield BotVerdict(bot=bot_id, reason=f"all its slots are taken: it has {held} tasks")
+            yield BotVerdict(bot=bot_id, reason=_no_room(scene, bot_id, bot))
         elif not scene.liveness.is_ready(bot_id, moment.mono):
             yield BotVerdict(bot=bot_id, reason="it has not been heard in the last seconds")
+
+
+def _no_room(scene: Scene, bot_id: BotId, bot: Bot) -> str:
+    """Why it is given nothing more though it could do it."""
+    if isinstance(bot, Up) and isinstance(bot.circuit, HalfOpen):
+        return f"its circuit is half open, so it does one task at a time ({bot.circuit.reason})"
+    if bot_id in scene.board.verdicts:
+        return "its circuit is about to open"
+    return f"all its slots are taken: it has {len(scene.board.held[bot_id])} tasks"
 
 
 def _sentence(reason: str, bot: Bot) -> str:
     match bot:
         case NoBot():
             return _SENTENCES[reason]
+        case Up(circuit=Open() as circuit) if reason == "circuit_open":
+            return f"its circuit is open until {circuit.until:%H:%M:%S} UTC: {circuit.reason}"
         case Broken() if reason == "broken":
             return f"it is broken: {bot.reason}"
         case Restarting() if reason == "restarting":

@@ -4,6 +4,8 @@ from typing import Annotated
 
 import msgspec
 
+from shared.contracts.words import CIRCUIT_OPEN_S
+
 Seconds = Annotated[float, msgspec.Meta(ge=0.05, le=86_400)]
 
 
@@ -21,6 +23,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         ),
     ] = 60.0
     assignment_taken_within_s: Seconds = 2.0
+    circuit_open_s: Annotated[
+        Seconds, msgspec.Meta(description="A bot that failed too often is given nothing for so long.")
+    ] = CIRCUIT_OPEN_S
     stop_grace_s: Annotated[
         float, msgspec.Meta(ge=0, le=600, description="How long a stopping bot may finish what it does.")
     ] = 10.0

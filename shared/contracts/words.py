@@ -105,6 +105,8 @@ ATTEMPTS_MAX: Final = 20
 BACKOFF_FIRST: Final = timedelta(seconds=1)
 BACKOFF_MAX: Final = timedelta(seconds=30)
 
+CIRCUIT_OPEN_S: Final = 300.0
+
 HEARTBEAT_INTERVAL: Final = timedelta(seconds=1)
 BOT_STOPS_ITSELF_AFTER: Final = timedelta(seconds=4)  # without an answer to its heartbeat
 BOT_IS_SILENT_AFTER: Final = timedelta(seconds=5)

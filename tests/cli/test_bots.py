@@ -131,6 +131,21 @@ def test_each_change_is_a_request_and_tells_the_new_state(
     assert hive.routes() == [route]
 
 
+def test_a_circuit_is_opened_and_closed(run: Run, hive: FakeHive) -> None:
+    until = "2026-11-21T09:35:00Z"
+    opened = {"state": "open", "reason": "repair", "until": until}
+    hive.on("POST /v1/bots/alpha/circuit", document(bot(circuit=opened)))
+
+    result = run("bots", "circuit", "alpha", "open", "--for", "60", "--reason", "repair")
+
+    assert result.stdout.startswith("alpha  circuit open until ")
+    assert result.stdout.endswith(": repair\n")
+    assert hive.body() == {"state": "open", "reason": "repair", "for_s": 60.0}
+    hive.on("POST /v1/bots/alpha/circuit", document(bot()))
+    assert run("bots", "circuit", "alpha", "close").stdout == "alpha  circuit closed\n"
+    assert run("bots", "circuit", "alpha", "close", "--for", "60").exit_code == 2
+
+
 def test_a_change_that_is_only_stored_says_so(run: Run, hive: FakeHive) -> None:
     hive.on("POST /v1/bots/alpha/stop", document({"id": "alpha", "state": "accepted", "detail": "…"}, 202))
 

@@ -8,10 +8,12 @@ from litestar import Request, Response, delete, get, post
 from litestar.params import FromPath
 
 from services.orchestrator.api.looking import ANSWER_S, bot_named
-from services.orchestrator.api.requests import BotsAsked, HistoryAsked, NewBot, UpWaited
+from services.orchestrator.api.requests import BotsAsked, CircuitAsked, HistoryAsked, NewBot, UpWaited
 from shared.contracts.orchestrator.commands import (
     BotCommand,
+    CloseCircuit,
     LaunchBot,
+    OpenCircuit,
     RestartBot,
     RetireBot,
     StartBot,
@@ -37,6 +39,7 @@ NOT_UP_YET: Final = frozenset({"starting", "restarting"})
 BROKEN: Final = "broken"
 
 NEW_BOT: Final = Body(NewBot, bytes_max=BOT_BYTES_MAX)
+CIRCUIT_ASKED: Final = Body(CircuitAsked)
 BOTS_ASKED: Final = Parameters(BotsAsked)
 HISTORY_ASKED: Final = Parameters(HistoryAsked)
 WAITED: Final = Parameters(UpWaited)
@@ -203,6 +206,37 @@ async def retire_bot(request: Request[Any, Any, Any], doors: Seams, name: FromPa
     return await _changed(request, doors, RetireBot(bot_id=bot_named(name)), gone=True)
 
 
+@post(
+    "/bots/{name:str}/circuit",
+    status_code=200,
+    says=Operation(
+        summary="Open or close a bot's circuit",
+        scope=WRITE,
+        body=CIRCUIT_ASKED,
+        answers={200: _BOT, 202: _PENDING},
+        problems=(409,),
+    ),
+)
+async def change_circuit(
+    request: Request[Any, Any, Any], doors: Seams, name: FromPath[str]
+) -> Response[bytes]:
+    """An open one is given nothing for so long, then one task at a time; a closed one is like any other."""
+    asked = await CIRCUIT_ASKED.read(request)
+    bot_id = bot_named(name)
+    command: BotCommand = CloseCircuit(bot_id=bot_id, reason=asked.reason)
+    if asked.state == "open":
+        for_s = doors.config().circuit_open_s if asked.for_s is None else asked.for_s
+        command = OpenCircuit(bot_id=bot_id, for_s=for_s, reason=asked.reason)
+    actor = principal_of(request).actor
+    outcome = await doors.send(command, actor=actor, wait_s=doors.config().answer_wait_s)
+    if outcome is None:
+        return pending(f"/v1/bots/{bot_id}", bot_id)
+    bot = await _after(doors, bot_id, settled(outcome), 0.0, gone=False)
+    if bot is None:
+        return pending(f"/v1/bots/{bot_id}", bot_id, version=settled(outcome))
+    return document(bot, version=bot.version)
+
+
 async def _changed(
     request: Request[Any, Any, Any], doors: Doors, command: BotCommand, *, gone: bool
 ) -> Response[bytes]:
@@ -263,4 +297,5 @@ ROUTES: Final = (
     start_bot,
     restart_bot,
     retire_bot,
+    change_circuit,
 )

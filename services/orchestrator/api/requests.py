@@ -164,6 +164,14 @@ class NewBot(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return [BotId(f"{self.name}-{number}") for number in range(1, self.count + 1)]
 
 
+class CircuitAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a bot's circuit shall be. `for_s` is for an open one, by default as configured."""
+
+    state: Literal["open", "closed"]
+    for_s: Annotated[float, msgspec.Meta(ge=0.05, le=DAY_S, description="Seconds.")] | None = None
+    reason: Annotated[str, msgspec.Meta(min_length=1, max_length=500)] = "asked"
+
+
 TaskState = Literal[
     "queued", "assigned", "running", "retrying", "blocked", "completed", "failed", "cancelled", "expired"
 ]

@@ -8,6 +8,7 @@ from typing import Final, assert_never
 
 from services.orchestrator.commands import (
     BotWish,
+    MendCircuit,
     NoteBotCleared,
     NoteBotDead,
     NoteBotHeard,
@@ -16,6 +17,8 @@ from services.orchestrator.commands import (
     NoteBotUp,
     NoteLaunchFailed,
     RestartDeadBot,
+    TripCircuit,
+    TryCircuit,
 )
 from services.orchestrator.decider.bot_state import (
     Bot,
@@ -30,9 +33,12 @@ from services.orchestrator.decider.bot_state import (
     Up,
     evolve,
 )
+from services.orchestrator.decider.circuit import decide as decide_circuit
 from services.orchestrator.facts import BotCleared, BotEvent
 from shared.contracts.orchestrator.commands import (
+    CloseCircuit,
     LaunchBot,
+    OpenCircuit,
     ReportBotExit,
     RestartBot,
     RetireBot,
@@ -94,6 +100,13 @@ def decide(bot: Bot, command: BotWish, at: datetime) -> list[BotEvent]:
             return _restart_dead(bot, command, at)
         case NoteBotCleared():
             return _cleared(bot, command)
+        case OpenCircuit() | CloseCircuit():
+            known = _known(bot, command.bot_id)
+            if isinstance(known, Retired):
+                raise _retired(command.bot_id)
+            return [*decide_circuit(known.circuit, command, at)]
+        case TripCircuit() | TryCircuit() | MendCircuit():
+            return [] if isinstance(bot, NoBot | Retired) else [*decide_circuit(bot.circuit, command, at)]
         case _:
             assert_never(command)
 

@@ -5,6 +5,8 @@ from typing import assert_never
 
 import msgspec
 
+from services.orchestrator.decider.circuit import Circuit, Closed
+from services.orchestrator.decider.circuit import evolve as evolve_circuit
 from services.orchestrator.facts import BotCleared, BotEvent
 from shared.contracts.orchestrator.facts import (
     BotCameUp,
@@ -18,6 +20,9 @@ from shared.contracts.orchestrator.facts import (
     BotStopped,
     BotStopRequested,
     BotWentSilent,
+    CircuitClosed,
+    CircuitHalfOpened,
+    CircuitOpened,
 )
 
 
@@ -36,6 +41,7 @@ class Starting(msgspec.Struct, frozen=True):
     since: datetime
     crashes: int = 0
     tried: bool = False
+    circuit: Circuit = Closed()
 
 
 class Up(msgspec.Struct, frozen=True):
@@ -49,6 +55,7 @@ class Up(msgspec.Struct, frozen=True):
     host: str
     crashes: int = 0
     silent: bool = False
+    circuit: Circuit = Closed()
 
 
 class Stopping(msgspec.Struct, frozen=True):
@@ -57,6 +64,7 @@ class Stopping(msgspec.Struct, frozen=True):
     spec: BotSpec
     generation: int
     since: datetime
+    circuit: Circuit = Closed()
 
 
 class Stopped(msgspec.Struct, frozen=True):
@@ -64,6 +72,7 @@ class Stopped(msgspec.Struct, frozen=True):
 
     spec: BotSpec
     generation: int
+    circuit: Circuit = Closed()
 
 
 class Restarting(msgspec.Struct, frozen=True):
@@ -74,6 +83,7 @@ class Restarting(msgspec.Struct, frozen=True):
     crashes: int
     restart_at: datetime
     tried: bool = True
+    circuit: Circuit = Closed()
 
 
 class Broken(msgspec.Struct, frozen=True):
@@ -83,6 +93,7 @@ class Broken(msgspec.Struct, frozen=True):
     generation: int
     reason: str
     tried: bool = True
+    circuit: Circuit = Closed()
 
 
 class Retired(msgspec.Struct, frozen=True):
@@ -91,8 +102,21 @@ class Retired(msgspec.Struct, frozen=True):
     spec: BotSpec
     generation: int
     cleared: bool = False
+    circuit: Circuit = Closed()
 
 
+LifeEvent = (
+    BotCameUp
+    | BotWentSilent
+    | BotHeardAgain
+    | BotDied
+    | BotRestarted
+    | BotLaunchFailed
+    | BotStopRequested
+    | BotStopped
+    | BotRetired
+    | BotCleared
+)
 Known = Starting | Up | Stopping | Stopped | Restarting | Broken | Retired
 Bot = NoBot | Known
 
@@ -103,9 +127,17 @@ def evolve(bot: Bot, fact: BotEvent, sequence: int, at: datetime) -> Bot:
     A fact that does not fit changes nothing: only a view that runs ahead sees one.
     """
     if isinstance(fact, BotLaunched):
-        return Starting(spec=fact.spec, generation=fact.generation, since=at)
+        return Starting(spec=fact.spec, generation=fact.generation, since=at, circuit=Closed(since=sequence))
     if isinstance(bot, NoBot):
         return bot
+    if isinstance(fact, CircuitOpened | CircuitHalfOpened | CircuitClosed):
+        return msgspec.structs.replace(bot, circuit=evolve_circuit(bot.circuit, fact, sequence))
+    after = _live_on(bot, fact, sequence, at)
+    return after if after.circuit is bot.circuit else msgspec.structs.replace(after, circuit=bot.circuit)
+
+
+def _live_on(bot: Known, fact: LifeEvent, sequence: int, at: datetime) -> Known:
+    """Its circuit aside."""
     match fact:
         case BotCameUp():
             return Up(

@@ -257,6 +257,7 @@ def _fail(task: Held, command: ReportTask, end: Undone, at: datetime) -> list[Ta
         output=end.output,
         usage=end.usage,
         retry_at=_retry_at(task, at) if again else None,
+        retryable=end.retryable,
     )
     if again:
         return [failed]

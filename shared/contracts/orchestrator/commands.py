@@ -6,7 +6,7 @@ from typing import ClassVar, Final
 import msgspec
 
 from shared.contracts.orchestrator.facts import BotSpec, FileRef, Output, RetryPolicy, TaskError, Usage
-from shared.contracts.words import BotId, Priority, TaskId, TaskType
+from shared.contracts.words import CIRCUIT_OPEN_S, BotId, Priority, TaskId, TaskType
 from shared.kernel.messages import Command
 
 _PEOPLE: Final = frozenset({"gateway"})
@@ -162,6 +162,25 @@ class RetireBot(BotCommand, frozen=True, kw_only=True):
     bot_id: BotId
 
 
+class OpenCircuit(BotCommand, frozen=True, kw_only=True):
+    """It shall be given nothing for so long; then it is tried with one task at a time."""
+
+    senders: ClassVar[frozenset[str]] = _PEOPLE_AND_SERVICES
+
+    bot_id: BotId
+    for_s: float = CIRCUIT_OPEN_S
+    reason: str = "asked"
+
+
+class CloseCircuit(BotCommand, frozen=True, kw_only=True):
+    """It shall be given tasks again, whatever was before."""
+
+    senders: ClassVar[frozenset[str]] = _PEOPLE_AND_SERVICES
+
+    bot_id: BotId
+    reason: str = "asked"
+
+
 class ReportBotExit(BotCommand, frozen=True, kw_only=True):
     """From the bot host: the process of this generation ended."""
 
@@ -173,4 +192,6 @@ class ReportBotExit(BotCommand, frozen=True, kw_only=True):
 
 
 TaskRequest = SubmitTask | CancelTask | ResumeTask | ClaimTask | ReportTask
-BotRequest = LaunchBot | StartBot | StopBot | RestartBot | RetireBot | ReportBotExit
+BotRequest = (
+    LaunchBot | StartBot | StopBot | RestartBot | RetireBot | OpenCircuit | CloseCircuit | ReportBotExit
+)

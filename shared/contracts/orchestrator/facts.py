@@ -151,6 +151,7 @@ class AttemptFailed(Fact, frozen=True, kw_only=True):
     output: Output = Output()
     usage: Usage = Usage()
     retry_at: datetime | None = None
+    retryable: bool = True  # False: another try, by whomever, would end alike
 
 
 class AttemptLost(Fact, frozen=True, kw_only=True):
@@ -316,6 +317,33 @@ class BotRetired(Fact, frozen=True, kw_only=True):
     generation: int
 
 
+class CircuitOpened(Fact, frozen=True, kw_only=True):
+    """Too many of its attempts failed, or somebody asked: it is given nothing until then.
+
+    `failures` of `attempts` that were looked at; `trial`: it was half open, and the trial failed.
+    """
+
+    bot_id: BotId
+    reason: str
+    until: datetime
+    failures: int = 0
+    attempts: int = 0
+    trial: bool = False
+
+
+class CircuitHalfOpened(Fact, frozen=True, kw_only=True):
+    """It is tried again: one task at a time."""
+
+    bot_id: BotId
+
+
+class CircuitClosed(Fact, frozen=True, kw_only=True):
+    """It is given tasks like any other; what was before does not count any more."""
+
+    bot_id: BotId
+    reason: str
+
+
 BotFact = (
     BotLaunched
     | BotCameUp
@@ -327,4 +355,7 @@ BotFact = (
     | BotStopRequested
     | BotStopped
     | BotRetired
+    | CircuitOpened
+    | CircuitHalfOpened
+    | CircuitClosed
 )

@@ -107,6 +107,14 @@ class Why(msgspec.Struct, frozen=True, kw_only=True):
     advice: str | None = None
 
 
+class CircuitDoc(msgspec.Struct, frozen=True, kw_only=True):
+    """A circuit that is not closed. `state`: open, given nothing until then; half_open, one at a time."""
+
+    state: str
+    reason: str
+    until: datetime | None = None
+
+
 class BotDoc(msgspec.Struct, frozen=True, kw_only=True):
     """A bot as everybody sees it.
 
@@ -132,6 +140,7 @@ class BotDoc(msgspec.Struct, frozen=True, kw_only=True):
     crashes: int = 0
     restart_at: datetime | None = None
     reason: str | None = None
+    circuit: CircuitDoc | None = None  # None: closed
 
 
 class HistoryEntry(msgspec.Struct, frozen=True, kw_only=True):

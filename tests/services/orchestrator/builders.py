@@ -26,6 +26,7 @@ from shared.contracts.orchestrator.facts import (
     Output,
     RetryPolicy,
     TaskAssigned,
+    TaskCompleted,
     TaskError,
     TaskStarted,
     TaskSubmitted,
@@ -92,23 +93,56 @@ def withdrawn(token: int = 2, reason: str = "not_taken", bot_id: str = ALPHA) ->
 
 
 def failed(
-    token: int = 2, attempt: int = 1, retry_at: datetime | None = NOON, error: TaskError = ERROR
+    token: int = 2,
+    attempt: int = 1,
+    retry_at: datetime | None = NOON,
+    error: TaskError = ERROR,
+    *,
+    task_id: str = T1,
+    bot_id: str = ALPHA,
+    retryable: bool = True,
 ) -> AttemptFailed:
     return AttemptFailed(
-        task_id=T1,
-        bot_id=ALPHA,
+        task_id=TaskId(task_id),
+        bot_id=BotId(bot_id),
         token=token,
         attempt=attempt,
         error=error,
         started_at=NOON,
         ended_at=NOON,
         retry_at=retry_at,
+        retryable=retryable,
     )
 
 
-def lost(token: int = 2, attempt: int = 1, retry_at: datetime | None = NOON) -> AttemptLost:
+def lost(
+    token: int = 2,
+    attempt: int = 1,
+    retry_at: datetime | None = NOON,
+    *,
+    task_id: str = T1,
+    bot_id: str = ALPHA,
+    reason: str = "bot_silent",
+) -> AttemptLost:
     return AttemptLost(
-        task_id=T1, bot_id=ALPHA, token=token, attempt=attempt, reason="bot_silent", retry_at=retry_at
+        task_id=TaskId(task_id),
+        bot_id=BotId(bot_id),
+        token=token,
+        attempt=attempt,
+        reason=reason,
+        retry_at=retry_at,
+    )
+
+
+def completed(token: int = 2, *, task_id: str = T1, bot_id: str = ALPHA) -> TaskCompleted:
+    return TaskCompleted(
+        task_id=TaskId(task_id),
+        bot_id=BotId(bot_id),
+        token=token,
+        attempt=1,
+        started_at=NOON,
+        ended_at=NOON,
+        output=Output(text="ok", size_bytes=2),
     )
 
 

@@ -6,7 +6,8 @@ import httpx
 import pytest
 
 from services.orchestrator.commands import NoteBotStopped, NoteBotUp, NoteLaunchFailed
-from shared.contracts.orchestrator.commands import LaunchBot
+from shared.contracts.config import Config
+from shared.contracts.orchestrator.commands import LaunchBot, OpenCircuit
 from shared.contracts.orchestrator.facts import TaskError
 from shared.contracts.orchestrator.queries import GetBot
 from shared.contracts.words import BotId
@@ -197,3 +198,41 @@ async def test_a_bot_that_is_not_there_is_not_found(hive: LiveHive, name: str) -
     ]:
         answer = await call(hive, method, f"/v1/bots/{name}{path}")
         assert (answer.status_code, answer.json()["code"]) == (404, "bot_not_found"), path
+
+
+async def test_a_circuit_is_opened_for_as_long_as_configured_or_asked(hive: LiveHive) -> None:
+    await launch(hive)
+    answer = await call(hive, "POST", "/v1/bots/alpha/circuit", {"state": "open", "reason": "repair"})
+    assert answer.status_code == 200
+    assert (answer.json()["circuit"]["state"], answer.json()["circuit"]["reason"]) == ("open", "repair")
+    command = hive.sent[-1]
+    assert isinstance(command, OpenCircuit)
+    assert command.for_s == Config().circuit_open_s == 300.0
+    await call(hive, "POST", "/v1/bots/alpha/circuit", {"state": "open", "for_s": 900})
+    command = hive.sent[-1]
+    assert isinstance(command, OpenCircuit)
+    assert command.for_s == 900.0
+
+
+async def test_a_circuit_is_closed_and_closing_it_again_changes_nothing(hive: LiveHive) -> None:
+    await launch(hive)
+    await call(hive, "POST", "/v1/bots/alpha/circuit", {"state": "open"})
+    for _ in range(2):
+        answer = await call(hive, "POST", "/v1/bots/alpha/circuit", {"state": "closed"})
+        assert (answer.status_code, answer.json()["circuit"]) == (200, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "status", "code"),
+    [
+        ("alpha", {"state": "half_open"}, 400, "invalid_body"),
+        ("alpha", {"state": "open", "for_s": 0}, 400, "invalid_body"),
+        ("nobody", {"state": "open"}, 404, "bot_not_found"),
+    ],
+)
+async def test_what_a_circuit_cannot_be_is_refused(
+    hive: LiveHive, name: str, body: dict[str, Any], status: int, code: str
+) -> None:
+    await launch(hive)
+    answer = await call(hive, "POST", f"/v1/bots/{name}/circuit", body)
+    assert (answer.status_code, answer.json()["code"]) == (status, code)

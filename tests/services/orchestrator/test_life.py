@@ -10,6 +10,7 @@ from services.orchestrator.commands import (
     AssignTask,
     ExpireTask,
     LoseAttempt,
+    MendCircuit,
     NoteBotCleared,
     NoteBotDead,
     NoteBotHeard,
@@ -20,6 +21,8 @@ from services.orchestrator.commands import (
     NoteTaskStarted,
     RestartDeadBot,
     TaskWish,
+    TripCircuit,
+    TryCircuit,
     WithdrawAssignment,
 )
 from services.orchestrator.decider import BOT, TASK
@@ -29,7 +32,9 @@ from services.orchestrator.facts import BOT_CODEC, TASK_CODEC
 from shared.contracts.orchestrator.commands import (
     CancelTask,
     ClaimTask,
+    CloseCircuit,
     LaunchBot,
+    OpenCircuit,
     ReportBotExit,
     ReportTask,
     RestartBot,
@@ -42,7 +47,11 @@ from shared.contracts.orchestrator.commands import (
 from shared.contracts.orchestrator.facts import (
     AttemptFailed,
     AttemptLost,
+    BotLaunched,
     BotSpec,
+    CircuitClosed,
+    CircuitHalfOpened,
+    CircuitOpened,
     RetryPolicy,
     TaskAssigned,
     TaskCancelled,
@@ -73,6 +82,7 @@ from tests.services.orchestrator.builders import (
 from tests.support.scenario import NOON
 
 ENDS = (TaskCompleted, TaskFailed, TaskCancelled, TaskExpired)
+CIRCUIT = (CircuitOpened, CircuitHalfOpened, CircuitClosed)
 BOTS = st.sampled_from([ALPHA, BETA])
 LATER = st.timedeltas(timedelta(0), timedelta(minutes=2))
 
@@ -279,6 +289,22 @@ class BotLife(Life):
         error = TaskError(code="no_engine", detail="`engine`")
         self.send(NoteLaunchFailed(bot_id=ALPHA, generation=self.generation(0), error=error))
 
+    @rule(back=st.integers(0, 1), kind=st.sampled_from([TripCircuit, TryCircuit, MendCircuit]))
+    def circuit(self, back: int, kind: Any) -> None:
+        since = 0 if isinstance(self.state, NoBot) else self.state.circuit.since - back
+        more = {"reason": "why", "failures": 5, "attempts": 8, "for_s": 60.0}
+        self.send(
+            kind(
+                bot_id=ALPHA,
+                since=since,
+                **{key: value for key, value in more.items() if key in kind.__struct_fields__},
+            )
+        )
+
+    @rule(kind=st.sampled_from([OpenCircuit, CloseCircuit]))
+    def ask_circuit(self, kind: Any) -> None:
+        self.send(kind(bot_id=ALPHA))
+
     @rule()
     def wait_until_due(self) -> None:
         if isinstance(self.state, Restarting):
@@ -289,8 +315,27 @@ class BotLife(Life):
 
     @invariant()
     def generations_only_grow(self) -> None:
-        told = [fact.generation for fact in self.facts]
+        told = [fact.generation for fact in self.facts if not isinstance(fact, CIRCUIT)]
         assert told == sorted(told)
+
+    @invariant()
+    def an_open_circuit_is_tried_or_asked_for_before_it_closes(self) -> None:
+        state = "closed"
+        for fact in self.facts:
+            match fact:
+                case BotLaunched():
+                    state = "closed"
+                case CircuitOpened():
+                    assert not fact.trial or state == "half open"
+                    state = "open"
+                case CircuitHalfOpened():
+                    assert state == "open"
+                    state = "half open"
+                case CircuitClosed():
+                    assert state == "half open" or (state == "open" and fact.reason == "asked")
+                    state = "closed"
+                case _:
+                    pass
 
 
 TestTaskLife = TaskLife.TestCase

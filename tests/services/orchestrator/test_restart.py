@@ -34,7 +34,9 @@ from services.orchestrator.facts import BOT_CODEC, TASK_CODEC
 from shared.contracts.orchestrator.commands import (
     CancelTask,
     ClaimTask,
+    CloseCircuit,
     LaunchBot,
+    OpenCircuit,
     ResumeTask,
     RetireBot,
     StopBot,
@@ -114,6 +116,9 @@ def board_of(shop: Workshop) -> dict[str, Any]:
         "tasks": {key: (entry.state, entry.line.version, entry.cause) for key, entry in board.tasks.items()},
         "bots": {key: (entry.state, entry.line.version, entry.cause) for key, entry in board.bots.items()},
         "held": {key: held for key, held in board.held.items() if held},
+        "outcomes": {key: known for key, known in board.outcomes.items() if known},
+        "verdicts": board.verdicts,
+        "room": board.room,
         "counts": +board.counts,
         "cleared": board.cleared,
         "reached": board.reached,
@@ -143,6 +148,7 @@ class Lives:
             self.rise,
             self.stop,
             self.retire,
+            self.open_circuit,
         ]
         self.chance.choice(actions)()
         self.log.at += timedelta(seconds=self.chance.choice((0, 1)))
@@ -211,6 +217,11 @@ class Lives:
         self.log.send(RetireBot(bot_id=bot_id))
         if self.chance.choice((True, False)):
             self.log.send(NoteBotCleared(bot_id=bot_id, generation=generation))
+
+    def open_circuit(self) -> None:
+        bot_id, _ = self.bot()
+        kind = self.chance.choice((OpenCircuit, CloseCircuit))
+        self.log.send(kind(bot_id=bot_id))
 
     def held(self) -> Held | None:
         held = [state for state in self.log.states.values() if isinstance(state, Held)]

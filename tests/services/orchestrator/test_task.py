@@ -163,7 +163,7 @@ def test_a_failure_reported_twice_counts_once() -> None:
 def test_a_failure_that_would_repeat_ends_the_task() -> None:
     past = task(submitted(), assigned(), started())
     past.when(report(undone(retryable=False))).then(
-        failed(retry_at=None), TaskFailed(task_id=T1, error=ERROR, attempts=1)
+        failed(retry_at=None, retryable=False), TaskFailed(task_id=T1, error=ERROR, attempts=1)
     )
 
 

@@ -191,8 +191,9 @@ class Workshop:
         return Moment(clock.now(), self.monotonic(), self.config)
 
     async def send(self, command: TaskCommand | BotCommand) -> Outcome:
-        handler = self.tasks if isinstance(command, TaskCommand) else self.bots
-        return await handler.handle(command, CAUSE)  # type: ignore[attr-defined, no-any-return]
+        if isinstance(command, TaskCommand):
+            return await self.tasks.handle(command, CAUSE)  # type: ignore[arg-type]
+        return await self.bots.handle(command, CAUSE)  # type: ignore[arg-type]
 
     def beat(self, bot_id: str, *tokens: int, generation: int | None = None) -> HeartbeatAnswer | None:
         """A heartbeat, naming these attempts."""
