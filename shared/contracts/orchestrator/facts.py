@@ -71,12 +71,18 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Why this bot: the best candidates (at most five), how many there were, and why others were not."""
+    """Why this bot: the best candidates (at most five), how many there were, and why others were not.
+
+    `explored`: another than the best was tried. `propensity`: how probable it was that this bot was taken; None
+    where that is not known.
+    """
 
     candidates: list[Candidate]
     candidates_total: int
     policy: str = "most_free"
     passed_over: dict[str, int] = {}  # reason -> how many bots
+    explored: bool = False
+    propensity: float | None = None
 
 
 class TaskSubmitted(Fact, frozen=True, kw_only=True):
