@@ -13,7 +13,8 @@ from services.orchestrator.decider.circuit import Closed, HalfOpen, Open
 from services.orchestrator.decider.task_state import Blocked, Ended, Held, Task, Unknown, Waiting
 from services.orchestrator.facts import BotEvent, TaskEvent
 from services.orchestrator.lineage import Lineage
-from services.orchestrator.outcomes import Mend, Outcomes, Trip, judge, outcome_of, remember
+from services.orchestrator.outcomes import Outcomes, Trip, outcome_of
+from services.orchestrator.tally import Tally
 from services.orchestrator.waiting import WaitingLines
 from shared.contracts.naming import partition_of, service_sender
 from shared.contracts.orchestrator.facts import BotLaunched
@@ -113,8 +114,7 @@ class Board:
         self.owned: frozenset[int] = frozenset()
         self.reached = 0
         self.fleet = 0  # grows with every change of a bot
-        self.outcomes: dict[BotId, Outcomes] = {}
-        self.verdicts: dict[BotId, Trip | Mend] = {}  # on circuits that are to change
+        self.tally = Tally()
         self.room: dict[BotId, int] = {}  # how many more tasks a bot may be given, if it may any
         self._reserved: dict[TaskId, BotId] = {}
         self._reserved_of: Counter[BotId] = Counter()
@@ -125,7 +125,7 @@ class Board:
     def begin(self, reached: int, told: Iterable[Told]) -> None:
         """Everything alive at this sequence is here; of all others, this is to be known."""
         self.reached = max(self.reached, reached)
-        self.outcomes.clear()
+        self.tally.outcomes.clear()
         for each in told:
             match each:
                 case CountedTasks():
@@ -133,7 +133,7 @@ class Board:
                 case ClearedBots():
                     self.cleared += each.number
                 case KnownOutcomes():
-                    self.outcomes[each.bot_id] = each.outcomes
+                    self.tally.outcomes[each.bot_id] = each.outcomes
                 case _:
                     assert_never(each)
         for bot_id in self.bots:
@@ -158,7 +158,7 @@ class Board:
     def own_partitions(self, owned: frozenset[int]) -> None:
         """From now on the tasks of these partitions are ours to place."""
         self.owned = owned
-        self.lines = WaitingLines()
+        self.lines = WaitingLines(self.lines.shares)
         for task_id, entry in self.tasks.items():
             if isinstance(entry.state, Waiting):
                 self._wait(task_id, entry, entry.state)
@@ -185,7 +185,7 @@ class Board:
         self._reserved[task_id] = bot_id
         self._reserved_of[bot_id] += 1
         self._refit(bot_id)
-        self.lines.remove(task_id)
+        self.lines.take(task_id)
 
     def release(self, task_id: TaskId) -> None:
         """The assignment was not decided: the slot is free, and the task waits on."""
@@ -249,7 +249,7 @@ class Board:
             entry.cause = _cause(commit)
             self.fleet += 1
             if any(isinstance(fact, BotLaunched) for fact in commit.facts):
-                self.outcomes.pop(bot_id, None)
+                self.tally.forget(bot_id)
             self._judge(bot_id)
         if is_cleared(after) and entry.line.settled:
             del self.bots[bot_id]
@@ -257,8 +257,8 @@ class Board:
             for index in (self.held, self._reserved_of):
                 if not index.get(bot_id):
                     index.pop(bot_id, None)
-            for known in (self.outcomes, self.verdicts, self.room):
-                known.pop(bot_id, None)
+            self.tally.forget(bot_id)
+            self.room.pop(bot_id, None)
         return BotChange(bot_id, before, after) if changed else None
 
     def _index(self, task_id: TaskId, entry: TaskEntry, before: Task, after: Task) -> None:
@@ -298,19 +298,14 @@ class Board:
             if found is None or found[0] not in self.bots:
                 continue
             bot_id, news = found
-            known = self.outcomes.get(bot_id, ())
-            if (now := remember(known, news)) is not known:
-                self.outcomes[bot_id] = now
+            if self.tally.learn(bot_id, news):
                 self._judge(bot_id)
 
     def _judge(self, bot_id: BotId) -> None:
         """What is to become of its circuit."""
         bot = self.bot(bot_id)
-        verdict = None if isinstance(bot, NoBot) else judge(bot.circuit, self.outcomes.get(bot_id, ()))
-        if verdict is None:
-            self.verdicts.pop(bot_id, None)
-        else:
-            self.verdicts[bot_id] = verdict
+        if not isinstance(bot, NoBot):
+            self.tally.judge(bot_id, bot.circuit)
         self._refit(bot_id)
 
     def _refit(self, bot_id: BotId) -> None:
@@ -329,12 +324,12 @@ class Board:
         free = bot.spec.slots - len(held) - reserved
         match bot.circuit:
             case Closed():
-                return 0 if bot_id in self.verdicts else free
+                return 0 if bot_id in self.tally.verdicts else free
             case Open():
                 return 0
             case HalfOpen():
                 # One trial at a time: only its owner gives it one, and only when the last has ended well.
-                if entry.partition not in self.owned or isinstance(self.verdicts.get(bot_id), Trip):
+                if entry.partition not in self.owned or isinstance(self.tally.verdicts.get(bot_id), Trip):
                     return 0
                 trials = sum(token > bot.circuit.since for token in held.values()) + reserved
                 return min(free, 1 - trials)

@@ -82,6 +82,7 @@ def freed(change: Change) -> BotId | None:
 
 def fill(scene: Scene, bots: set[BotId], moment: Moment) -> list[Step]:
     """Give what waits to these bots."""
+    scene.board.lines.shares = moment.config.shares
     choices = scene.placement.fill(
         bots, lambda bot_id: scene.liveness.is_ready(bot_id, moment.mono), moment.utc, moment.config.ageing_s
     )

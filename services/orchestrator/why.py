@@ -9,7 +9,7 @@ from services.orchestrator.decider.circuit import HalfOpen, Open
 from services.orchestrator.decider.task_state import Blocked, Held, Waiting
 from services.orchestrator.placement import refusal
 from services.orchestrator.scene import Moment, Scene
-from services.orchestrator.waiting import Wants, place_of, wants_of
+from services.orchestrator.waiting import Wants, wants_of
 from shared.contracts.orchestrator.queries import BotVerdict, TaskDoc, Why
 from shared.contracts.words import BotId
 
@@ -118,20 +118,14 @@ def _waiting(scene: Scene, doc: TaskDoc, state: Waiting, moment: Moment) -> Why:
 
 
 def _position(scene: Scene, state: Waiting, moment: Moment) -> int:
-    """Its place among the waiting tasks that some bot of its own could do, too."""
-    now, ageing_s = moment.utc.timestamp(), moment.config.ageing_s
-    own = place_of(state.order, state.since.timestamp(), now, ageing_s)
+    """Its number among the waiting tasks that some bot of its own could do, too; 1 if it waits no more."""
     bots = scene.placement.capable(wants_of(state.order)).bots
-    before = 0
-    for entry in scene.board.tasks.values():
-        other = entry.state
-        if not isinstance(other, Waiting) or (other.retry_at is not None and other.retry_at > moment.utc):
-            continue
-        if place_of(other.order, other.since.timestamp(), now, ageing_s) < own:
-            wants = wants_of(other.order)
-            same = wants == wants_of(state.order)
-            before += same or not scene.placement.capable(wants).bots.isdisjoint(bots)
-    return before + 1
+
+    def competes(other: Wants) -> bool:
+        return not scene.placement.capable(other).bots.isdisjoint(bots)
+
+    now, ageing_s = moment.utc.timestamp(), moment.config.ageing_s
+    return scene.board.lines.position(state.order.task_id, now, ageing_s, competes) or 1
 
 
 def _verdicts(scene: Scene, wants: Wants, moment: Moment) -> Iterator[BotVerdict]:
@@ -152,7 +146,7 @@ def _no_room(scene: Scene, bot_id: BotId, bot: Bot) -> str:
     """Why it is given nothing more though it could do it."""
     if isinstance(bot, Up) and isinstance(bot.circuit, HalfOpen):
         return f"its circuit is half open, so it does one task at a time ({bot.circuit.reason})"
-    if bot_id in scene.board.verdicts:
+    if bot_id in scene.board.tally.verdicts:
         return "its circuit is about to open"
     return f"all its slots are taken: it has {len(scene.board.held[bot_id])} tasks"
 

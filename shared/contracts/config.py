@@ -1,12 +1,13 @@
 """The one configuration: defaults, units, ranges, descriptions. Live values stand in the `config` bucket."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
 from shared.contracts.words import CIRCUIT_OPEN_S
 
 Seconds = Annotated[float, msgspec.Meta(ge=0.05, le=86_400)]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -22,6 +23,17 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             ge=1, le=86_400, description="A waiting task moves up one priority each so many seconds."
         ),
     ] = 60.0
+    shares: dict[
+        str,
+        Annotated[
+            int,
+            msgspec.Meta(
+                ge=1,
+                le=100,
+                description="By a key's id: how many tasks it is served when its turn comes; others one.",
+            ),
+        ],
+    ] = {}
     assignment_taken_within_s: Seconds = 2.0
     circuit_open_s: Annotated[
         Seconds, msgspec.Meta(description="A bot that failed too often is given nothing for so long.")
@@ -40,3 +52,36 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         msgspec.Meta(ge=1, le=1_000_000, description="Unread messages to one bot; then only P0 is accepted."),
     ] = 10_000
     bot_key_requests_per_minute: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 100
+    scheduler_policy: Annotated[
+        Literal["efficient", "fast", "cheap"],
+        msgspec.Meta(
+            description="What makes a bot the best: success and speed, mostly speed, or cheapness as well."
+        ),
+    ] = "efficient"
+    speed_weight: Annotated[
+        Share,
+        msgspec.Meta(description="Policy `efficient`: the part of speed in the score, the rest is success."),
+    ] = 0.4
+    fast_speed_weight: Annotated[Share, msgspec.Meta(description="Policy `fast`: the same.")] = 0.7
+    cheap_cost_weight: Annotated[
+        Share,
+        msgspec.Meta(description="Policy `cheap`: the part of cheapness; the rest is as in `efficient`."),
+    ] = 0.5
+    explore_share: Annotated[
+        float,
+        msgspec.Meta(
+            ge=0, le=0.5, description="The part of tasks that may try another bot than the best; never P0."
+        ),
+    ] = 0.1
+    ewma_alpha: Annotated[
+        float,
+        msgspec.Meta(
+            ge=0.01, le=1, description="How much the newest end of a task weighs in a bot's averages."
+        ),
+    ] = 0.1
+    samples_min: Annotated[
+        int,
+        msgspec.Meta(
+            ge=1, le=1_000, description="Ended tasks of a bot and type before its score is trusted."
+        ),
+    ] = 3
