@@ -10,6 +10,7 @@ import msgspec
 
 from cli import fleet as fleets
 from cli import screen
+from cli.circuit import circuit
 from cli.client import Client, decode
 from cli.documents import bot_fields, told_circuit
 from cli.failure import Exit, Failure
@@ -44,6 +45,9 @@ SPARE: Final = ("pid", "uptime", "memory", "pool", "types", "free", "engine")
 @click.group(cls=Nouns)
 def bots() -> None:
     """Launch, list, stop, restart, retire bots. Without a command: list."""
+
+
+bots.add_command(circuit)
 
 
 @bots.command("list")
@@ -330,30 +334,6 @@ def restart(session: Session, *, names: tuple[str, ...]) -> None:
 def retire(session: Session, *, names: tuple[str, ...]) -> None:
     """Gone for good: its broker user is revoked; its history stays."""
     _each(session, names, lambda client, name: client.delete(f"/v1/bots/{name}", wait=UP_WITHIN_S))
-
-
-@bots.command()
-@talking
-@click.argument("name")
-@click.argument("state", type=click.Choice(("open", "close")))
-@click.option("for_s", "--for", type=click.FloatRange(0.05, 86_400), metavar="SECONDS", help="Open so long.")
-@click.option("--reason", default="asked", show_default=True)
-def circuit(session: Session, *, name: str, state: str, for_s: float | None, reason: str) -> None:
-    """Give a bot nothing for a while, or give it tasks again whatever went wrong before."""
-    if for_s is not None and state == "close":
-        raise click.UsageError("--for is for `open`: a closed circuit stays closed until tasks fail.")
-    body: dict[str, Any] = {"state": "open" if state == "open" else "closed", "reason": reason}
-    if for_s is not None:
-        body["for_s"] = for_s
-    with session.client() as client:
-        answer = client.post(f"/v1/bots/{name}/circuit", body)
-    if session.as_json:
-        screen.document(answer.content)
-        return
-    if answer.status_code == ACCEPTED:
-        click.echo(f"{name}  stored; `hive bots show {name}` tells when it is decided")
-        return
-    click.echo(f"{name}  circuit {told_circuit(decode(answer, BotDoc).circuit)}")
 
 
 def _each(session: Session, names: tuple[str, ...], ask: Callable[[Client, str], httpx.Response]) -> None:

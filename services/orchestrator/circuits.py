@@ -27,7 +27,7 @@ def circuit_of(scene: Scene, bot_id: BotId, moment: Moment) -> list[Step]:
         if circuit.until > moment.utc:
             return []
         return [Decide(TryCircuit(bot_id=bot_id, since=circuit.since), entry.cause, circuit.since)]
-    match scene.board.verdicts.get(bot_id):
+    match scene.board.tally.verdicts.get(bot_id):
         case None:
             return []
         case Trip() as trip:
