@@ -16,7 +16,7 @@ from shared.kernel.messages import Command, Query, Recorded
 from shared.runtime import clock, ids
 from shared.runtime.commands import Send
 from shared.runtime.connection import Connection
-from shared.runtime.handler import Effects, Handler
+from shared.runtime.handler import Effects, Handler, Known
 from shared.runtime.intake import Route
 from shared.runtime.living import Live
 from shared.runtime.projection import Follower, MemoryView, View
@@ -79,6 +79,7 @@ class Runtime:
         prepare: Callable[[S, C], C] | None = None,
         released: Callable[[C], None] | None = None,
         on_commit: Callable[[Recorded[E]], None] | None = None,
+        recall: Callable[[str], Known[S] | None] | None = None,
     ) -> Handler[S, C, E]:
         """The handler of an aggregate that this service owns."""
         self.codecs[aggregate] = codec
@@ -98,7 +99,7 @@ class Runtime:
             now=self.now,
             new_id=self.new_id,
             service=self.service,
-            effects=Effects(prepare=prepare, released=released, committed=committed),  # type: ignore[arg-type]
+            effects=Effects(prepare=prepare, released=released, committed=committed, recall=recall),  # type: ignore[arg-type]
         )
 
     def follow(

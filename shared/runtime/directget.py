@@ -65,12 +65,12 @@ async def peek(connection: Connection, stream: str, subject_filter: str, start: 
     return await _one(connection, stream, _Next(start, subject_filter))
 
 
-async def every(connection: Connection, stream: str, subject: str) -> list[Found]:
-    """All messages on a subject, oldest first."""
+async def every(connection: Connection, stream: str, subject: str, after: int = 0) -> list[Found]:
+    """All messages on a subject, or those after a sequence, oldest first."""
     found: list[Found] = []
     more = True
     while more:
-        batch, more = await following(connection, stream, subject, found[-1].sequence if found else 0)
+        batch, more = await following(connection, stream, subject, found[-1].sequence if found else after)
         found += batch
     return found
 

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -52,12 +52,14 @@ class Effects(Generic[C, E]):
 
     `prepare(state, command)` fills a command with what the service knows now, just before each decision;
     `released` is told of a prepared command that did not become facts; `committed` is told of each own
-    commit, before its outcome goes out.
+    commit, before its outcome goes out. `recall` is what a view of the service knows of an aggregate: of one
+    that lives for years only what came after that is read from the log.
     """
 
     prepare: Callable[[object, C], C] | None = None
     released: Callable[[C], None] | None = None
     committed: Callable[[Recorded[E]], None] | None = None
+    recall: Callable[[str], Known[Any] | None] | None = None
 
 
 class Handler(Generic[S, C, E]):
@@ -179,9 +181,10 @@ class Handler(Generic[S, C, E]):
             self._effects.committed(recorded(tuple(facts), commit, self.aggregate, key, sequence))
 
     async def _load(self, key: str) -> Known[S]:
-        state, version, at = self._decider.initial, 0, None
-        causes: dict[str, int] = {}
-        for stored in await self._store.read(self.aggregate, key):
+        recalled: Known[S] | None = None if self._effects.recall is None else self._effects.recall(key)
+        begun = Known(state=self._decider.initial) if recalled is None else recalled
+        state, version, at, causes = begun.state, begun.version, begun.at, dict(begun.causes)
+        for stored in await self._store.read(self.aggregate, key, version):
             commit = stored.commit
             facts = self._codec.decode_all(commit.facts)
             state = self._decider.fold(state, facts, stored.sequence, commit.at)

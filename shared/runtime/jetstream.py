@@ -43,10 +43,11 @@ class JetStreamStore:
         self._waves = Waves(publisher)
         self._replicas = replicas
 
-    async def read(self, aggregate: str, aggregate_id: str) -> list[Stored]:
-        """All commits of one aggregate, oldest first."""
-        found = await directget.every(self._connection, EVENTS, event_subject(aggregate, aggregate_id))
-        if self._replicas > 1 and await self.version(aggregate, aggregate_id) > _last_of(found):
+    async def read(self, aggregate: str, aggregate_id: str, after: int = 0) -> list[Stored]:
+        """All commits of one aggregate, or those after a sequence, oldest first."""
+        subject = event_subject(aggregate, aggregate_id)
+        found = await directget.every(self._connection, EVENTS, subject, after)
+        if self._replicas > 1 and await self.version(aggregate, aggregate_id) > max(after, _last_of(found)):
             raise Unavailable(f"a replica is behind about {aggregate} {aggregate_id}")
         return [_stored(message.subject, message.sequence, message.data) for message in found]
 

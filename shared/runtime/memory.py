@@ -21,9 +21,9 @@ class MemoryStore:
         self._identity = f"memory {new_id()}"
         self._grown = asyncio.Event()
 
-    async def read(self, aggregate: str, aggregate_id: str) -> list[Stored]:
-        """All commits of one aggregate, oldest first."""
-        return list(self._of.get((aggregate, aggregate_id), ()))
+    async def read(self, aggregate: str, aggregate_id: str, after: int = 0) -> list[Stored]:
+        """All commits of one aggregate, or those after a sequence, oldest first."""
+        return [each for each in self._of.get((aggregate, aggregate_id), ()) if each.sequence > after]
 
     async def version(self, aggregate: str, aggregate_id: str) -> int:
         """The sequence of the aggregate's last commit, or with `*` of its kind's; 0 if it has none."""

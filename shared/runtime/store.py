@@ -23,8 +23,8 @@ class Stored:
 class EventStore(Protocol):
     """An append-only log of commits. Every method may raise Unavailable."""
 
-    async def read(self, aggregate: str, aggregate_id: str) -> list[Stored]:
-        """All commits of one aggregate, oldest first."""
+    async def read(self, aggregate: str, aggregate_id: str, after: int = 0) -> list[Stored]:
+        """All commits of one aggregate, or those after a sequence, oldest first."""
         ...
 
     async def version(self, aggregate: str, aggregate_id: str) -> int:

@@ -92,6 +92,8 @@ async def test_what_was_appended_is_read_back_in_order(store: EventStore) -> Non
     assert list(map(str, range(300))) == [text_of(each) for each in stored]
     assert list({(each.aggregate, each.aggregate_id) for each in stored}) == [("task", "t")]
     assert version == stored[-1].sequence == await store.version("task", "t")
+    assert stored[280:] == await store.read("task", "t", stored[279].sequence)
+    assert [] == await store.read("task", "t", version)
 
 
 async def test_two_writers_with_the_same_version_one_wins(store: EventStore) -> None:

@@ -6,9 +6,10 @@ import pytest
 
 from shared.kernel.errors import NotStored, Unavailable
 from shared.kernel.messages import AlreadySo, Commit, Committed, Recorded, Refused
-from shared.runtime.handler import CAUSES_MAX, REMEMBERED_MAX, Effects, Handler
+from shared.runtime.handler import CAUSES_MAX, REMEMBERED_MAX, Effects, Handler, Known
 from shared.runtime.ids import new_id
 from shared.runtime.memory import MemoryStore
+from shared.runtime.store import Stored
 from tests.support.notes import CAUSE, NOON, NOTE, NOTE_CODEC, Note, NoteFact, NoteRequest, RubOut, WriteNote
 
 
@@ -220,3 +221,26 @@ async def test_many_aggregates_one_after_another_are_not_all_remembered() -> Non
     assert len(notes._known) == REMEMBERED_MAX
     assert not notes._turns
     assert isinstance(await notes.handle(RubOut(note_id="n0"), CAUSE), Committed)
+
+
+async def test_of_what_a_view_knows_only_the_rest_is_read_from_the_log() -> None:
+    store = MemoryStore()
+    notes = handler(store)
+    for text in ("a", "b", "c"):
+        outcome = await notes.handle(write(text), CAUSE, command_id=f"c-{text}")
+    assert isinstance(outcome, Committed)
+    reads: list[int] = []
+
+    class Counted(MemoryStore):
+        async def read(self, aggregate: str, aggregate_id: str, after: int = 0) -> list[Stored]:
+            reads.append(after)
+            return await store.read(aggregate, aggregate_id, after)
+
+    state, _ = await notes.state("n")
+    begun = Known(state=Note(("a", "b")), version=2, at=NOON, causes={"c-b": 2})
+    again = handler(Counted(), Effects(recall=lambda key: begun if key == "n" else None))
+
+    assert (state, 3) == await again.state("n")
+    assert {"c-b": 2, "c-c": 3} == again._known["n"].causes
+    assert (NOTE.initial, 0) == await again.state("another")
+    assert [2, 0] == reads

@@ -42,12 +42,12 @@ class CountingStore(MemoryStore):
         self.away = away
         self.reads: list[str] = []
 
-    async def read(self, aggregate: str, aggregate_id: str) -> list[Stored]:
+    async def read(self, aggregate: str, aggregate_id: str, after: int = 0) -> list[Stored]:
         if self.away:
             self.away -= 1
             raise Unavailable("the broker is away")
         self.reads.append(aggregate_id)
-        return await super().read(aggregate, aggregate_id)
+        return await super().read(aggregate, aggregate_id, after)
 
     async def write(self, note_id: str, *facts: NoteFact, kind: str = "note") -> int:
         raw = [msgspec.Raw(encode(fact)) for fact in facts]
