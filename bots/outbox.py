@@ -1,7 +1,8 @@
 """What a bot sends: a single command at once; what comes together, or waits together, as one parcel.
 
 While a message is on its way to a service's queue, what is to follow it there is collected. So an idle bot
-waits for nothing, and a busy one pays one store, one delivery and one ack for up to 64 commands.
+waits for nothing, and a busy one pays one store, one delivery and one ack for up to 64 commands. What nobody
+waits for (a message was read) is collected for PAUSE_S after the last message that left.
 """
 
 import asyncio
@@ -24,6 +25,8 @@ WAITING_MAX: Final = 1_000  # commands; who sends more waits until there is room
 FLIGHTS_MAX: Final = 4  # messages to one service whose outcomes are awaited at a time
 DECIDED_WITHIN_S: Final = 2.0  # then it is asked again, after twice the time each time
 AGAIN_MAX_S: Final = 8.0
+PAUSE_S: Final = 0.1  # between two messages for which nobody waits; what comes meanwhile goes together
+PAUSE_COMMANDS: Final = 16  # so many do not wait any longer
 
 _One = Committed | AlreadySo | Refused | Failed
 _outcomes = msgspec.json.Decoder(_One | list[_One])
@@ -63,6 +66,10 @@ class Line:
     def add(self, waiting: Waiting) -> None:
         """It comes last."""
         self._waiting.append(waiting)
+
+    def is_patient(self) -> bool:
+        """Whether what waits may wait a little longer for others: it is little, and asks for no outcome."""
+        return len(self._waiting) < PAUSE_COMMANDS and not any(each.asks for each in self._waiting)
 
     def take(self, *, asking: bool) -> list[Waiting]:
         """What leaves together now; with `asking` False only what awaits no outcome."""
@@ -110,6 +117,7 @@ class Outbox:
         self._room = asyncio.Semaphore(waiting_max)
         self._lines: defaultdict[str, Line] = defaultdict(Line)
         self._looking: set[str] = set()
+        self._pausing: dict[str, asyncio.TimerHandle] = {}
         self._storing: set[str] = set()
         self._closed = False
         self._asking: defaultdict[str, int] = defaultdict(int)
@@ -132,6 +140,8 @@ class Outbox:
     def close(self) -> None:
         """Send nothing more; who still waits is told that nobody knows."""
         self._closed = True
+        for pause in self._pausing.values():
+            pause.cancel()
         for flight in self._flights:
             flight.cancel()
         for line in self._lines.values():
@@ -162,17 +172,30 @@ class Outbox:
             asyncio.get_running_loop().call_soon(self._look, service)
 
     def _look(self, service: str) -> None:
-        """Let go what may go, if nothing is being stored there just now."""
+        """Let go what may go, if nothing is being stored there just now, and nothing gains by a pause."""
         self._looking.discard(service)
         if service in self._storing or self._closed:
+            return
+        if service in self._pausing and self._lines[service].is_patient():
             return
         taken = self._lines[service].take(asking=self._asking[service] < FLIGHTS_MAX)
         if taken:
             self._storing.add(service)
+            self._pause(service)
             # Its owner is this outbox: it ends with the outcomes, or with close().
             flight = asyncio.create_task(self._fly(service, taken))  # noqa: TID251
             self._flights.add(flight)
             flight.add_done_callback(self._flights.discard)
+
+    def _pause(self, service: str) -> None:
+        """What nobody waits for is collected for a while: each message to a queue is two syncs of a disk."""
+        if (running := self._pausing.get(service)) is not None:
+            running.cancel()
+        self._pausing[service] = asyncio.get_running_loop().call_later(PAUSE_S, self._end_pause, service)
+
+    def _end_pause(self, service: str) -> None:
+        del self._pausing[service]
+        self._look(service)
 
     async def _fly(self, service: str, taken: list[Waiting]) -> None:
         """Bring one message to its queue, and its outcomes back."""
