@@ -14,7 +14,7 @@ RUN python -m pip install --no-cache-dir --disable-pip-version-check -qq --root-
 # Its volumes are mounted over folders that belong to the user already, so a new volume does, too.
 RUN groupadd --system --gid 10001 hive \
     && useradd --system --uid 10001 --gid hive --home-dir /home/hive --create-home hive \
-    && for folder in data authority workspaces nats nats/conf nats/store keys keys/gateway keys/orchestrator keys/messenger keys/bots; \
+    && for folder in data authority workspaces nats nats/conf nats/store keys keys/gateway keys/orchestrator keys/messenger keys/scheduler keys/bots; \
        do install -d -o hive -g hive -m 0700 "/$folder"; done
 
 COPY shared shared

@@ -11,7 +11,13 @@ import click
 from shared.runtime import private
 from shared.runtime.broker import BrokerConfig
 from shared.runtime.credentials import Authority, create_authority
-from shared.runtime.permissions import BOT_HOST_SENDER, GATEWAY_SENDER, MESSENGER_SENDER, ORCHESTRATOR_SENDER
+from shared.runtime.permissions import (
+    BOT_HOST_SENDER,
+    GATEWAY_SENDER,
+    MESSENGER_SENDER,
+    ORCHESTRATOR_SENDER,
+    SCHEDULER_SENDER,
+)
 from shared.runtime.settings import DURABILITIES
 
 CLIENT_PORT: Final = 4222
@@ -22,6 +28,7 @@ FOLDERS: Final = {
     "gateway": GATEWAY_SENDER,
     "orchestrator": ORCHESTRATOR_SENDER,
     "messenger": MESSENGER_SENDER,
+    "scheduler": SCHEDULER_SENDER,
     "bots": BOT_HOST_SENDER,
 }
 """Each container mounts one folder of keys, and finds its own user in it."""

@@ -35,11 +35,12 @@ class Service:
 SERVICES: Final = (
     Service("orchestrator", "services.orchestrator.__main__:main", "svc-orchestrator", 15.0),
     Service("messenger", "services.messenger.__main__:main", "svc-messenger", 15.0),
+    Service("scheduler", "services.scheduler.__main__:main", "svc-scheduler", 15.0),
     Service("gateway", "services.gateway.__main__:main", "gateway", 40.0, holds_http=True),
     Service("bots", "bots.__main__:main", "svc-bots", 25.0, launches_bots=True),
 )
 
-STOP_ORDER: Final = ("gateway", "bots", "orchestrator", "messenger")
+STOP_ORDER: Final = ("gateway", "bots", "orchestrator", "messenger", "scheduler")
 """No new work is taken, what runs is brought to an end, its reports are decided; the broker stops last."""
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 WRITE_AGAIN_S: Final = 2.0
 HANDED_OUT_WITHIN_S: Final = 60.0
-SERVICES: Final = ("gateway", "orchestrator", "messenger")
+SERVICES: Final = ("gateway", "orchestrator", "messenger", "scheduler")
 
 
 class Supervisor:

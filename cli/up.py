@@ -28,8 +28,8 @@ REPLICAS: Final = (1, 3, 5)
 @click.option(
     "--creds-dir",
     type=click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path),
-    help="The .creds files of the broker's users: ops, gateway, svc-orchestrator, svc-messenger, svc-bots, "
-    "and bots.signer.",
+    help="The .creds files of the broker's users: ops, gateway, svc-orchestrator, svc-messenger, "
+    "svc-scheduler, svc-bots, and bots.signer.",
 )
 @click.option(
     "--durability",

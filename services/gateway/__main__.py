@@ -18,6 +18,7 @@ from services.messenger.api import ROUTES as MESSENGER_ROUTES
 from services.messenger.api import SOCKETS as MESSENGER_SOCKETS
 from services.orchestrator.api import ROUTES as ORCHESTRATOR_ROUTES
 from services.orchestrator.api import SOCKETS as ORCHESTRATOR_SOCKETS
+from services.scheduler.api import ROUTES as SCHEDULER_ROUTES
 from shared.contracts.gateway import GetKey, KeyRequest, ListKeys
 from shared.runtime.assembly import Assembly, Runtime
 from shared.runtime.doors import Doors
@@ -29,7 +30,7 @@ from shared.runtime.sockets import Sockets
 from shared.runtime.webserver import WebServer
 from shared.runtime.whereabouts import BrokerWhereabouts
 
-SERVICES: Final = ("orchestrator", "messenger", GATEWAY)
+SERVICES: Final = ("orchestrator", "messenger", "scheduler", GATEWAY)
 
 
 def assemble(runtime: Runtime) -> Assembly:
@@ -63,6 +64,7 @@ def assemble(runtime: Runtime) -> Assembly:
             status_route(pressure.loads, hive_version),
             *ORCHESTRATOR_ROUTES,
             *MESSENGER_ROUTES,
+            *SCHEDULER_ROUTES,
         ],
         doors=doors,
         guard=access.guard,

@@ -207,6 +207,11 @@ def seat_key(service: str, colour: str) -> str:
     return f"{service}.{colour}"
 
 
+def routing_subject(task_type: str) -> str:
+    """Where the opinions about bots at one type of task lie, in the bucket `routing`."""
+    return f"$KV.{ROUTING_BUCKET}.{task_type}"
+
+
 def bucket_stream(bucket: str) -> str:
     """The stream that holds a key-value bucket."""
     return f"KV_{bucket}"

@@ -29,6 +29,11 @@ def jittered(seconds: float) -> float:
     return seconds * random.uniform(0.5, 1.0)  # noqa: S311 - nothing secret hangs on it
 
 
+def seeded(seed: int) -> random.Random:
+    """Chance that falls alike each time: for estimates that are asked for again."""
+    return random.Random(seed)  # noqa: S311 - nothing secret hangs on it
+
+
 def short_token(nbytes: int = 16) -> str:
     """A secret that nobody guesses, as URL-safe text."""
     return secrets.token_urlsafe(nbytes)

@@ -18,16 +18,18 @@ from shared.contracts.words import BROKER_PAYLOAD_BYTES_MAX, INPUT_BYTES_MAX
 OPS: Final = "ops"
 ORCHESTRATOR: Final = "orchestrator"
 MESSENGER: Final = "messenger"
+SCHEDULER: Final = "scheduler"
 GATEWAY_SENDER: Final = naming.service_sender(naming.GATEWAY)
 ORCHESTRATOR_SENDER: Final = naming.service_sender(ORCHESTRATOR)
 MESSENGER_SENDER: Final = naming.service_sender(MESSENGER)
+SCHEDULER_SENDER: Final = naming.service_sender(SCHEDULER)
 BOT_HOST_SENDER: Final = naming.service_sender("bots")
 SYSTEM_SENDER: Final = "sys"
 """The one user of the system account: it pushes revocations."""
 BOT: Final = "bot"
 """The role that every bot's user has; the senders above are the roles of one user each."""
 
-SERVICES: Final = (naming.GATEWAY, ORCHESTRATOR, MESSENGER)
+SERVICES: Final = (naming.GATEWAY, ORCHESTRATOR, MESSENGER, SCHEDULER)
 """The services with a work queue, a seat and consumers of their own."""
 
 CLAIMS_UPDATE_SUBJECT: Final = "$SYS.REQ.CLAIMS.UPDATE"
@@ -168,6 +170,7 @@ ROLES: Final[dict[str, Role]] = {
             "ask.>",
             *_look_at(naming.command_stream(ORCHESTRATOR)),
             *_look_at(naming.command_stream(MESSENGER)),
+            *_look_at(naming.command_stream(SCHEDULER)),
             *_messages_of(naming.LIVE),  # its state, every service may ask for
             *_consume(naming.LIVE),
         ),
@@ -195,6 +198,10 @@ ROLES: Final[dict[str, Role]] = {
     MESSENGER_SENDER: Role(
         publish=(*_service(MESSENGER, ("message", "broadcast")), naming.inbox_subject("*", "*")),
         subscribe=(*_doors(MESSENGER), naming.mail_subject("*")),
+    ),
+    SCHEDULER_SENDER: Role(
+        publish=(*_service(SCHEDULER, ("performance",)), naming.routing_subject("*")),
+        subscribe=_doors(SCHEDULER),
     ),
     BOT_HOST_SENDER: Role(
         publish=(
