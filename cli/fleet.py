@@ -13,6 +13,7 @@ from shared.contracts.orchestrator.queries import BotDoc
 from shared.contracts.words import NAME_PATTERN
 
 COUNT_MAX: Final = 1_000
+NEVER_UP: Final = frozenset({"broken", "restarting"})  # where a bot that did not come up may be launched anew
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -23,7 +24,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Launch(msgspec.Struct, frozen=True):
-    """It is not there, or was retired."""
+    """It is not there, was retired, or never came up and shall be otherwise."""
 
     name: str
     spec: BotSpec
@@ -103,5 +104,6 @@ def _step(name: str, spec: BotSpec, bot: BotDoc | None) -> Step:
         field for field in spec.__struct_fields__ if getattr(spec, field) != getattr(bot.spec, field)
     )
     if different:
-        return Differs(name, spec, different)
+        never_up = bot.state in NEVER_UP and not bot.came_up
+        return Launch(name, spec) if never_up else Differs(name, spec, different)
     return Start(name) if bot.state in ("stopped", "broken") else Keep(name)

@@ -206,7 +206,9 @@ def _bot_after(doc: BotDoc, fact: BotEvent) -> BotDoc:
         case BotLaunched():
             return doc
         case BotCameUp():
-            return _change(doc, state="idle", pid=fact.pid, host=fact.host, reason=None, restart_at=None)
+            return _change(
+                doc, state="idle", pid=fact.pid, host=fact.host, reason=None, restart_at=None, came_up=True
+            )
         case BotWentSilent():
             return _change(doc, state="silent", reason="it has not been heard for a while")
         case BotHeardAgain():

@@ -25,7 +25,7 @@ from shared.kernel.codec import encode
 from shared.kernel.errors import Rejected
 from shared.kernel.messages import Recorded
 
-VERSION: Final = 3
+VERSION: Final = 4
 """Grows when the rows below change: another version is another file, built from the log."""
 
 LIMIT_MAX: Final = 200

@@ -258,6 +258,17 @@ def test_a_fleet_is_compared_with_what_is_there() -> None:
     ]
 
 
+@pytest.mark.parametrize("state", ["broken", "restarting"])
+def test_a_bot_that_never_came_up_is_launched_anew_as_the_file_says_now(state: str) -> None:
+    shell, echo = BotSpec(engine="shell"), BotSpec(engine="echo")
+
+    assert steps({"alpha": echo}, [bot("alpha", state)]) == [Launch("alpha", echo)]
+    assert steps({"alpha": shell}, [bot("alpha", "broken")]) == [Start("alpha")]
+    assert steps({"alpha": echo}, [bot("alpha", state, came_up=True)]) == [
+        Differs("alpha", echo, ("engine",))
+    ]
+
+
 def test_applying_launches_what_is_missing(run: Run, hive: FakeHive, tmp_path: Path) -> None:
     (tmp_path / "fleet.toml").write_text(FLEET)
     hive.on("GET /v1/bots", page(bot("echo-1", spec=BotSpec(engine="echo"))))

@@ -119,7 +119,7 @@ class BotDoc(msgspec.Struct, frozen=True, kw_only=True):
     """A bot as everybody sees it.
 
     `state`: starting, idle, busy, draining, silent, restarting, broken, stopped, retired.
-    Memory in bytes, uptime in s.
+    Memory in bytes, uptime in s. `came_up`: a process of it did answer once, since it was launched.
     """
 
     name: BotId
@@ -141,6 +141,7 @@ class BotDoc(msgspec.Struct, frozen=True, kw_only=True):
     restart_at: datetime | None = None
     reason: str | None = None
     circuit: CircuitDoc | None = None  # None: closed
+    came_up: bool = False
 
 
 class HistoryEntry(msgspec.Struct, frozen=True, kw_only=True):

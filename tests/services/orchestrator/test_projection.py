@@ -192,6 +192,12 @@ def test_a_bot_counts_its_crashes_in_a_row_and_says_when_it_comes_back() -> None
     assert asked.crashes == 0
 
 
+def test_a_bot_says_whether_it_came_up_since_it_was_launched() -> None:
+    assert not bot_told(launched(), died()).came_up
+    assert bot_told(launched(), came_up(), died()).came_up
+    assert not bot_told(launched(), came_up(), retired(), launched(generation=2)).came_up
+
+
 def test_a_retired_name_begins_a_new_document() -> None:
     doc = bot_told(launched(), retired(), BotCleared(bot_id=ALPHA, generation=1), launched(generation=2))
     assert (doc.state, doc.generation, doc.launched_at, doc.version) == ("starting", 2, NOON + 4 * SECOND, 4)
