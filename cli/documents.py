@@ -55,6 +55,8 @@ def task_fields(task: TaskDoc) -> list[tuple[str, object]]:
         ("required bot", task.required_bot),
         ("pool", task.pool),
         ("submitted", f"{screen.words(task.submitted_at)} by {task.submitter}"),
+        ("after", task.after or None),
+        ("after policy", task.after_policy if task.after else None),
         ("deadline", task.deadline),
         ("time limit", screen.duration(task.timeout_s)),
         ("bot", task.bot),

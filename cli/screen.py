@@ -20,7 +20,8 @@ _COLOURS: Final[dict[str, str]] = {
     **dict.fromkeys(("completed", "idle", "ready", "ok", "committed", "read", "heard"), "green"),
     **dict.fromkeys(("running", "busy", "assigned", "starting", "delivered"), "cyan"),
     **dict.fromkeys(
-        ("queued", "retrying", "draining", "restarting", "warn", "blocked", "silent", "pending"), "yellow"
+        ("waiting", "queued", "retrying", "draining", "restarting", "warn", "blocked", "silent", "pending"),
+        "yellow",
     ),
     **dict.fromkeys(("failed", "expired", "broken", "dead", "fail"), "red"),
 }

@@ -11,7 +11,7 @@ from cli.failure import Exit, Failure
 from cli.session import Session, talking
 from cli.waiting import Seen, decided, until_over, whole
 from cli.words import DURATION, WAIT, WaitAlone, moment, one_of
-from shared.contracts.words import INPUT_BYTES_MAX, Priority, SideEffects, TaskType
+from shared.contracts.words import INPUT_BYTES_MAX, AfterPolicy, Priority, SideEffects, TaskType
 from shared.runtime import clock
 
 
@@ -25,6 +25,10 @@ from shared.runtime import clock
 @click.option("--pool", help="Only a bot of this pool.")
 @click.option("--timeout", type=DURATION, help="Longest time of one attempt: 60s, 5m.")
 @click.option("--deadline", metavar="MOMENT", help="RFC 3339, or a length of time from now: 2h.")
+@click.option("--after", multiple=True, metavar="ID[,ID…]", help="Only when these tasks have completed.")
+@click.option(
+    "--after-policy", type=one_of(AfterPolicy), help="`ended`: in whichever way those it comes after end."
+)
 @click.option("--attempts", type=click.IntRange(1, 20), help="How often it is tried at most.")
 @click.option("--side-effects", type=one_of(SideEffects), help="What running it twice would mean.")
 @click.option(
@@ -47,6 +51,8 @@ def submit(
     pool: str | None,
     timeout: float | None,
     deadline: str | None,
+    after: tuple[str, ...],
+    after_policy: str | None,
     attempts: int | None,
     side_effects: str | None,
     input_file: IO[bytes] | None,
@@ -79,6 +85,8 @@ def submit(
         "pool": pool,
         "timeout_s": timeout,
         "deadline": None if deadline is None else moment(deadline, clock.now()),
+        "after": [each for told in after for each in told.split(",")] or None,
+        "after_policy": after_policy,
         "input": None if input_file is None else _text_of(input_file),
         "retry": _retry(attempts, side_effects),
     }

@@ -13,6 +13,7 @@ from shared.contracts.orchestrator.queries import TaskDoc
 from shared.contracts.words import Priority, TaskType
 
 STATES: Final = (
+    "waiting",
     "queued",
     "assigned",
     "running",

@@ -12,6 +12,7 @@ from services.orchestrator.decider.bot_state import Bot, NoBot, Retired, Up
 from services.orchestrator.decider.circuit import Closed, HalfOpen, Open
 from services.orchestrator.decider.task_state import Blocked, Ended, Held, Task, Unknown, Waiting
 from services.orchestrator.facts import BotEvent, TaskEvent
+from services.orchestrator.kin import Kin
 from services.orchestrator.lineage import Lineage
 from services.orchestrator.outcomes import Outcomes, Trip, outcome_of
 from services.orchestrator.tally import Tally
@@ -109,6 +110,7 @@ class Board:
         self.bots: dict[BotId, BotEntry] = {}
         self.held: defaultdict[BotId, dict[TaskId, int]] = defaultdict(dict)
         self.lines = WaitingLines()
+        self.kin = Kin()
         self.counts: Counter[str] = Counter()
         self.cleared = 0
         self.owned: frozenset[int] = frozenset()
@@ -283,6 +285,7 @@ class Board:
                 self._refit(after.bot_id)
             case _:
                 assert_never(after)
+        self._relate(task_id, before, after)
         if isinstance(before, Unknown) and isinstance(after, Waiting | Held) and after.order.deadline:
             heappush(self._deadlines, (after.order.deadline, task_id))
             self._tidy_deadlines()
@@ -290,6 +293,18 @@ class Board:
             self.counts[state_name(before)] -= 1
         if not isinstance(after, Unknown):
             self.counts[state_name(after)] += 1
+
+    def _relate(self, task_id: TaskId, before: Task, after: Task) -> None:
+        """Who waits for whom."""
+        now = isinstance(after, Waiting) and after.dependent
+        if isinstance(after, Waiting) and now and isinstance(before, Unknown):
+            self.kin.began(after.order, after.since, self.task)
+        elif isinstance(before, Unknown):
+            self.kin.opened(task_id)
+        elif not now:
+            self.kin.forget(task_id)
+        if isinstance(after, Ended):
+            self.kin.ended(task_id, after.how)
 
     def _learn(self, commit: Recorded[TaskEvent]) -> None:
         """What a task's commit tells about a bot; told again, it is known."""
@@ -343,7 +358,7 @@ class Board:
             heapify(self._deadlines)
 
     def _wait(self, task_id: TaskId, entry: TaskEntry, state: Waiting) -> None:
-        if entry.partition not in self.owned or task_id in self._reserved:
+        if entry.partition not in self.owned or task_id in self._reserved or state.dependent:
             return
         if state.retry_at is None:
             self.lines.add(state.order, state.since.timestamp())
@@ -373,6 +388,8 @@ def state_name(task: Waiting | Held | Blocked | Ended) -> str:
     """The word for a task's state that everybody uses."""
     match task:
         case Waiting():
+            if task.dependent:
+                return "waiting"
             return "queued" if task.retry_at is None else "retrying"
         case Held():
             return "running" if task.started else "assigned"

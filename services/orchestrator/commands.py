@@ -74,6 +74,23 @@ class ExpireTask(TaskCommand, frozen=True, kw_only=True):
     task_id: TaskId
 
 
+class ReleaseTask(TaskCommand, frozen=True, kw_only=True):
+    """All that it comes after have come to what was asked."""
+
+    senders: ClassVar[frozenset[str]] = _NOBODY
+
+    task_id: TaskId
+
+
+class FailDependent(TaskCommand, frozen=True, kw_only=True):
+    """What it comes after will never come to what was asked."""
+
+    senders: ClassVar[frozenset[str]] = _NOBODY
+
+    task_id: TaskId
+    error: TaskError
+
+
 class NoteBotUp(BotCommand, frozen=True, kw_only=True):
     """The process of this generation answered."""
 
@@ -187,7 +204,16 @@ class MendCircuit(BotCommand, frozen=True, kw_only=True):
     reason: str
 
 
-OwnTaskCommand = PlaceTask | AssignTask | WithdrawAssignment | NoteTaskStarted | LoseAttempt | ExpireTask
+OwnTaskCommand = (
+    PlaceTask
+    | AssignTask
+    | WithdrawAssignment
+    | NoteTaskStarted
+    | LoseAttempt
+    | ExpireTask
+    | ReleaseTask
+    | FailDependent
+)
 OwnBotCommand = (
     NoteBotUp
     | NoteBotSilent

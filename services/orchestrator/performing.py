@@ -7,14 +7,17 @@ from services.orchestrator.commands import (
     AssignTask,
     BotWish,
     ExpireTask,
+    FailDependent,
     LoseAttempt,
     NoteBotCleared,
     NoteLaunchFailed,
     NoteTaskStarted,
     PlaceTask,
+    ReleaseTask,
     TaskWish,
     WithdrawAssignment,
 )
+from services.orchestrator.decider.task_state import Task
 from services.orchestrator.outside import Outside
 from services.orchestrator.scene import Scene
 from services.orchestrator.steps import (
@@ -22,6 +25,7 @@ from services.orchestrator.steps import (
     Decide,
     Dispatch,
     MakeQueue,
+    Recall,
     StartProcess,
     Step,
     StopProcess,
@@ -30,7 +34,7 @@ from services.orchestrator.steps import (
 )
 from shared.contracts.orchestrator.facts import TaskError
 from shared.contracts.orchestrator.protocol import RetireOrder, StartOrder, StopOrder
-from shared.contracts.words import BotId
+from shared.contracts.words import BotId, TaskId
 from shared.kernel.messages import Cause, Committed, Outcome
 from shared.runtime.ids import derived_id
 
@@ -40,6 +44,10 @@ class DecidesTasks(Protocol):
 
     async def handle(self, command: TaskWish, cause: Cause, *, command_id: str | None = None) -> Outcome:
         """Decide one command."""
+        ...
+
+    async def state(self, aggregate_id: str) -> tuple[Task, int]:
+        """A task as the log has it."""
         ...
 
 
@@ -87,6 +95,8 @@ class Performer:
                 await self._clear(step)
             case Tell():
                 await self._outside.tell(step.bot_id, step.control)
+            case Recall():
+                await self._recall(step.task_id)
             case _:
                 assert_never(step)
 
@@ -100,7 +110,7 @@ class Performer:
                     self._scene.board.release(command.task_id)
             case WithdrawAssignment() | LoseAttempt():
                 await self._take_away(command, step.cause, command_id)
-            case PlaceTask() | NoteTaskStarted() | ExpireTask():
+            case PlaceTask() | NoteTaskStarted() | ExpireTask() | ReleaseTask() | FailDependent():
                 await self._tasks.handle(command, step.cause, command_id=command_id)
             case _:
                 await self._bots.handle(command, step.cause, command_id=command_id)
@@ -138,6 +148,10 @@ class Performer:
     async def _make_queue(self, bot_id: BotId) -> None:
         await self._outside.make_queue(bot_id)
         self._scene.queues.made(bot_id)
+
+    async def _recall(self, task_id: TaskId) -> None:
+        task, _ = await self._tasks.state(task_id)
+        self._scene.board.kin.learned(task_id, task)
 
     async def _clear(self, step: ClearBot) -> None:
         answer = await self._outside.order(

@@ -23,6 +23,7 @@ from shared.contracts.orchestrator.facts import (
     CircuitClosed,
     CircuitHalfOpened,
     CircuitOpened,
+    DependenciesMet,
     TaskAssigned,
     TaskBlocked,
     TaskCancelled,
@@ -73,7 +74,7 @@ def fold_tasks(commits: Sequence[Recorded[TaskEvent]]) -> TaskDoc | None:
 def _submitted(fact: TaskSubmitted, commit: Recorded[TaskEvent]) -> TaskDoc:
     return TaskDoc(
         id=fact.task_id,
-        state="queued",
+        state="waiting" if fact.after else "queued",
         type=fact.type,
         type_reason=fact.type_reason,
         priority=fact.priority,
@@ -90,6 +91,8 @@ def _submitted(fact: TaskSubmitted, commit: Recorded[TaskEvent]) -> TaskDoc:
         required_bot=fact.bot,
         pool=fact.pool,
         deadline=fact.deadline,
+        after=fact.after,
+        after_policy=fact.after_policy,
     )
 
 
@@ -98,6 +101,8 @@ def _after(doc: TaskDoc, fact: TaskEvent, commit: Recorded[TaskEvent]) -> TaskDo
     match fact:
         case TaskSubmitted():
             return doc
+        case DependenciesMet():
+            return _change(doc, state="queued")
         case TaskAssigned():
             attempt = Attempt(attempt=fact.attempt, bot=fact.bot_id, token=commit.sequence, assigned_at=at)
             return _change(

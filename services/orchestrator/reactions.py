@@ -25,6 +25,7 @@ from services.orchestrator.decider.bot_state import (
     Up,
 )
 from services.orchestrator.decider.task_state import Blocked, Ended, Held, Task, Unknown, Waiting
+from services.orchestrator.dependencies import outstanding_of_kin
 from services.orchestrator.hosting import after_bot, missing_queues, outstanding_bots, strangers
 from services.orchestrator.hosts import is_external
 from services.orchestrator.liveness import Lease, Liveness
@@ -100,6 +101,7 @@ def passed(scene: Scene, moment: Moment) -> list[Step]:
     steps += missing_queues(scene)
     steps += outstanding_bots(scene, moment)
     steps += outstanding_circuits(scene, moment)
+    steps += outstanding_of_kin(scene, moment)
     steps += strangers(scene, moment)
     return steps
 

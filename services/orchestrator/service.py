@@ -13,9 +13,10 @@ from services.orchestrator.classify import classify
 from services.orchestrator.commands import AssignTask, PlaceTask, TaskWish
 from services.orchestrator.decider.bot_state import NoBot, Retired, Starting
 from services.orchestrator.decider.task_state import Task, Unknown, Waiting
+from services.orchestrator.dependencies import news_of_kin
 from services.orchestrator.facts import BotEvent, TaskEvent
 from services.orchestrator.scene import Moment, Scene
-from services.orchestrator.steps import Step, key_of
+from services.orchestrator.steps import Recall, Step, key_of
 from services.orchestrator.tables import told
 from services.orchestrator.waiting import Wants, wants_of
 from shared.contracts.naming import partition_of
@@ -69,7 +70,7 @@ class Orchestrator:
 
     def prepare(self, task: Task, command: TaskWish) -> TaskWish:
         """Give a new task a bot at once, if one is free and nobody waits for it."""
-        if not (isinstance(command, SubmitTask) and isinstance(task, Unknown)):
+        if not (isinstance(command, SubmitTask) and isinstance(task, Unknown)) or command.after:
             return command
         kind = command.type or classify(command.content)[0]
         wants = Wants(kind, command.engine, command.bot, command.pool)
@@ -175,6 +176,8 @@ class Orchestrator:
                 _log.exception("%s failed", " ".join(key))
         else:
             self._troubles.pop(key, None)
+            if isinstance(step, Recall):
+                self._wake.set()  # what it has learned may be what was waited for
         finally:
             self._under_way.discard(key)
 
@@ -198,6 +201,7 @@ class Orchestrator:
                 change = self._news.popleft()
                 steps += reactions.after(self._scene, change, moment)
                 bots |= self._may_take(change)
+            steps += news_of_kin(self._scene, moment)
             self.begin(steps)
             self.begin(reactions.fill(self._scene, bots, moment))
 

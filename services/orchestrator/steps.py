@@ -7,7 +7,7 @@ import msgspec
 from services.orchestrator.commands import OwnCommand
 from shared.contracts.orchestrator.facts import BotSpec
 from shared.contracts.orchestrator.protocol import Assignment, CancelRun, Control, Drain
-from shared.contracts.words import BotId
+from shared.contracts.words import BotId, TaskId
 from shared.kernel.codec import tag_of
 from shared.kernel.messages import Cause
 
@@ -75,7 +75,13 @@ class Tell(msgspec.Struct, frozen=True):
     control: Control
 
 
-Step = Dispatch | Decide | StartProcess | MakeQueue | StopProcess | ClearBot | Tell
+class Recall(msgspec.Struct, frozen=True):
+    """Ask the log how a task has ended, or whether there is one: memory has it not."""
+
+    task_id: TaskId
+
+
+Step = Dispatch | Decide | StartProcess | MakeQueue | StopProcess | ClearBot | Tell | Recall
 
 
 def key_of(step: Step) -> tuple[str, ...]:
@@ -95,6 +101,8 @@ def key_of(step: Step) -> tuple[str, ...]:
             return ("clear", step.bot_id, str(step.generation))
         case Tell():
             return ("tell", step.bot_id, *_told(step.control))
+        case Recall():
+            return ("recall", step.task_id)
         case _:
             assert_never(step)
 

@@ -52,7 +52,7 @@ SCHEMA: Final = (
     "CREATE INDEX IF NOT EXISTS bots_by_cleared ON bots (cleared, name)",
     "CREATE TABLE IF NOT EXISTS outcomes (bot TEXT PRIMARY KEY, last BLOB NOT NULL) WITHOUT ROWID",
 )
-OPEN_STATES: Final = ("queued", "retrying", "assigned", "running", "blocked")
+OPEN_STATES: Final = ("waiting", "queued", "retrying", "assigned", "running", "blocked")
 ALIVE: Final = {
     "task": f"SELECT id FROM tasks WHERE state IN {OPEN_STATES}",  # noqa: S608 - the states are ours
     "bot": "SELECT name FROM bots WHERE cleared = 0",

@@ -3,17 +3,18 @@
 from collections.abc import Iterator
 from typing import Final
 
-from services.orchestrator.board import TaskEntry
+from services.orchestrator.board import TaskEntry, state_name
 from services.orchestrator.decider.bot_state import Bot, Broken, NoBot, Restarting, Retired, Up
 from services.orchestrator.decider.circuit import HalfOpen, Open
-from services.orchestrator.decider.task_state import Blocked, Held, Waiting
+from services.orchestrator.decider.task_state import Blocked, Held, Unknown, Waiting
 from services.orchestrator.placement import refusal
 from services.orchestrator.scene import Moment, Scene
 from services.orchestrator.waiting import Wants, wants_of
 from shared.contracts.orchestrator.queries import BotVerdict, TaskDoc, Why
-from shared.contracts.words import BotId
+from shared.contracts.words import DEPENDENCY_KNOWN_WITHIN, AfterPolicy, BotId, TaskId
 
 VERDICTS_MAX: Final = 50
+OTHERS_SHOWN_MAX: Final = 5
 
 _SENTENCES: Final = {
     "another_bot_is_required": "the task requires another bot",
@@ -55,6 +56,8 @@ def why_open(scene: Scene, doc: TaskDoc, entry: TaskEntry, moment: Moment) -> Wh
             f"the next may start in {seconds:.1f} s",
             waits_for="retry",
         )
+    if state.dependent:
+        return _dependent(scene, doc)
     return _waiting(scene, doc, state, moment)
 
 
@@ -81,6 +84,31 @@ def _held(scene: Scene, doc: TaskDoc, state: Held) -> Why:
         waits_for="the_bot",
         advice=f"hive task watch {doc.id}",
     )
+
+
+def _dependent(scene: Scene, doc: TaskDoc) -> Why:
+    """For whom it waits, and how they are."""
+    unmet = scene.board.kin.unmet(doc.id)
+    more = f", and {len(unmet) - OTHERS_SHOWN_MAX} more" if len(unmet) > OTHERS_SHOWN_MAX else ""
+    told = ", ".join(_other(scene, doc, other) for other in unmet[:OTHERS_SHOWN_MAX])
+    asked = "have completed" if doc.after_policy is AfterPolicy.COMPLETED else "have ended"
+    return Why(
+        id=doc.id,
+        state=doc.state,
+        explanation=f"it comes after {told}{more}" if unmet else f"all that it comes after {asked}",
+        waits_for="other_tasks",
+        advice=f"hive task why {unmet[0]}" if unmet else None,
+    )
+
+
+def _other(scene: Scene, doc: TaskDoc, other: TaskId) -> str:
+    entry = scene.board.tasks.get(other)
+    if entry is not None and not isinstance(entry.state, Unknown):
+        return f"{other} ({state_name(entry.state)})"
+    if other in scene.board.kin.missing:
+        until = doc.submitted_at + DEPENDENCY_KNOWN_WITHIN
+        return f"{other} (which nobody has submitted: it fails at {until:%H:%M:%S} UTC if nobody does)"
+    return f"{other} (which is being looked up)"
 
 
 def _waiting(scene: Scene, doc: TaskDoc, state: Waiting, moment: Moment) -> Why:

@@ -87,6 +87,13 @@ class SideEffects(StrEnum):
     ASK = "ask"
 
 
+class AfterPolicy(StrEnum):
+    """What those must have come to after which a task comes: `completed`, or `ended` in whichever way."""
+
+    COMPLETED = "completed"
+    ENDED = "ended"
+
+
 CONTENT_CHARS_MAX: Final = 10_000
 INPUT_BYTES_MAX: Final = 1_000_000
 INLINE_BYTES_MAX: Final = 16_384  # larger input and output lie in the object store, by hash
@@ -101,6 +108,8 @@ SLOTS_DEFAULT: Final = 3
 SLOTS_MAX: Final = 64
 ATTEMPTS_DEFAULT: Final = 3
 ATTEMPTS_MAX: Final = 20
+AFTER_MAX: Final = 100  # tasks that one may come after
+DEPENDENCY_KNOWN_WITHIN: Final = timedelta(hours=1)  # who waits longer for what nobody submits, fails
 
 BACKOFF_FIRST: Final = timedelta(seconds=1)
 BACKOFF_MAX: Final = timedelta(seconds=30)

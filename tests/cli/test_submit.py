@@ -53,6 +53,16 @@ def test_a_task_is_sent_as_it_was_typed(run: Run, hive: FakeHive, tmp_path: Path
     }
 
 
+def test_a_task_may_come_after_others(run: Run, hive: FakeHive) -> None:
+    hive.on("POST /v1/tasks", document(task(state="waiting"), 201))
+
+    result = run("submit", "--after", "t1,t2", "--after", "t3", "--after-policy", "ended", "git status")
+
+    assert result.exit_code == 0, result.output
+    assert hive.body()["after"] == ["t1", "t2", "t3"]
+    assert hive.body()["after_policy"] == "ended"
+
+
 def test_what_was_not_typed_is_left_to_the_hive(run: Run, hive: FakeHive) -> None:
     hive.on("POST /v1/tasks", document(task(state="queued"), 201))
 

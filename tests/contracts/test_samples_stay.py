@@ -91,9 +91,9 @@ def test_a_list_that_was_written_anew_is_noticed() -> None:
 
 
 def test_a_removed_and_an_unlisted_sample_are_noticed(copied: Path) -> None:
-    (copied / "TaskSubmitted.json").rename(copied / "TaskSubmitted-2.json")
+    (copied / "TaskSubmitted.json").rename(copied / "TaskSubmitted-newer.json")
 
     assert broken_promises(copied) == [
         "TaskSubmitted.json was removed: put it back",
-        f"TaskSubmitted-2.json is new: {ADD.format(name='TaskSubmitted-2.json')}",
+        f"TaskSubmitted-newer.json is new: {ADD.format(name='TaskSubmitted-newer.json')}",
     ]

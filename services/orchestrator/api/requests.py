@@ -9,6 +9,7 @@ from msgspec import UNSET, UnsetType
 
 from shared.contracts.orchestrator.facts import BotSpec, MemoryMb, RestartPolicy, RetryPolicy
 from shared.contracts.words import (
+    AFTER_MAX,
     ATTEMPTS_DEFAULT,
     ATTEMPTS_MAX,
     BACKOFF_FIRST,
@@ -19,6 +20,7 @@ from shared.contracts.words import (
     SLOTS_MAX,
     TASK_TIMEOUT_DEFAULT,
     TASK_TIMEOUT_MAX,
+    AfterPolicy,
     BotId,
     Name,
     Priority,
@@ -67,7 +69,9 @@ class NewRetry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class NewTask(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Something to be done.
 
-    `engine`, `bot`, `pool` are hard requirements; without a `type` the text tells it.
+    `engine`, `bot`, `pool` are hard requirements; without a `type` the text tells it. It is begun only when
+    all tasks in `after`, and those that were or will be submitted with the idempotency keys in `after_keys`,
+    have come to what `after_policy` says.
     """
 
     content: Text
@@ -82,6 +86,9 @@ class NewTask(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     ] = TASK_TIMEOUT_DEFAULT.total_seconds()
     deadline: Moment | None = None
     retry: NewRetry = NewRetry()
+    after: Annotated[tuple[Name, ...], msgspec.Meta(max_length=AFTER_MAX)] = ()
+    after_keys: Annotated[tuple[Key, ...], msgspec.Meta(max_length=AFTER_MAX)] = ()
+    after_policy: AfterPolicy = AfterPolicy.COMPLETED
 
     def body_hash(self) -> str:
         """What the same wish has in common, however it was written down."""
@@ -91,6 +98,9 @@ class NewTask(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         """What the schema cannot say."""
         if self.input is not None and len(self.input.encode()) > INPUT_BYTES_MAX:
             wrong = Wrong(detail=f"The input has more than {INPUT_BYTES_MAX:,} bytes.", pointer="/input")
+            raise Refusal(400, "invalid_body", wrong.detail, errors=(wrong,))
+        if len(self.after) + len(self.after_keys) > AFTER_MAX:
+            wrong = Wrong(detail=f"It comes after more than {AFTER_MAX} tasks.", pointer="/after_keys")
             raise Refusal(400, "invalid_body", wrong.detail, errors=(wrong,))
 
 
@@ -173,7 +183,16 @@ class CircuitAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 TaskState = Literal[
-    "queued", "assigned", "running", "retrying", "blocked", "completed", "failed", "cancelled", "expired"
+    "waiting",
+    "queued",
+    "assigned",
+    "running",
+    "retrying",
+    "blocked",
+    "completed",
+    "failed",
+    "cancelled",
+    "expired",
 ]
 
 

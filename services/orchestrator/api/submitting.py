@@ -34,4 +34,12 @@ async def submission(doors: Doors, caller: Principal, task_id: TaskId, asked: Ne
         pool=asked.pool,
         deadline=asked.deadline,
         retry=asked.retry.policy(),
+        after=_after(caller, asked),
+        after_policy=asked.after_policy,
     )
+
+
+def _after(caller: Principal, asked: NewTask) -> tuple[TaskId, ...]:
+    """All that it comes after, each once."""
+    named = (*map(TaskId, asked.after), *(id_for(caller, key) for key in asked.after_keys))
+    return tuple(dict.fromkeys(named))

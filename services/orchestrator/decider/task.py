@@ -12,9 +12,11 @@ from services.orchestrator.classify import classify
 from services.orchestrator.commands import (
     AssignTask,
     ExpireTask,
+    FailDependent,
     LoseAttempt,
     NoteTaskStarted,
     PlaceTask,
+    ReleaseTask,
     TaskWish,
     WithdrawAssignment,
 )
@@ -34,6 +36,7 @@ from shared.contracts.orchestrator.facts import (
     AssignmentWithdrawn,
     AttemptFailed,
     AttemptLost,
+    DependenciesMet,
     TaskAssigned,
     TaskBlocked,
     TaskCancelled,
@@ -76,6 +79,11 @@ def decide(task: Task, command: TaskWish, at: datetime) -> list[TaskEvent]:
             return _lose_held(task, command, at)
         case ExpireTask():
             return _expire(task, command, at)
+        case ReleaseTask():
+            return [DependenciesMet(task_id=command.task_id)] if _is_dependent(task) else []
+        case FailDependent():
+            failed = TaskFailed(task_id=command.task_id, error=command.error, attempts=0)
+            return [failed] if _is_dependent(task) else []
         case _:
             assert_never(command)
 
@@ -110,6 +118,8 @@ def _submitted(command: SubmitTask, at: datetime) -> list[TaskEvent]:
         pool=command.pool,
         deadline=command.deadline,
         retry=command.retry,
+        after=command.after,
+        after_policy=command.after_policy,
     )
     if command.deadline is not None and command.deadline <= at:
         return [submitted, TaskExpired(task_id=command.task_id, deadline=command.deadline)]
@@ -124,7 +134,7 @@ def _asked_again(command: SubmitTask, body_hash: str) -> list[TaskEvent]:
 
 def _place(task: Task, command: PlaceTask, at: datetime) -> list[TaskEvent]:
     facts = _submit(task, command.submit, at)
-    if len(facts) != 1:  # already so, or expired as it came
+    if len(facts) != 1 or command.submit.after:  # already so, or expired as it came, or not to be begun yet
         return facts
     return [
         *facts,
@@ -136,7 +146,7 @@ def _assign(task: Task, command: AssignTask, at: datetime) -> list[TaskEvent]:
     match task:
         case Waiting() if task.order.deadline is not None and task.order.deadline <= at:
             return [TaskExpired(task_id=command.task_id, deadline=task.order.deadline)]
-        case Waiting() if task.retry_at is None or task.retry_at <= at:
+        case Waiting(dependent=False) if task.retry_at is None or task.retry_at <= at:
             return [
                 TaskAssigned(
                     task_id=command.task_id,
@@ -318,6 +328,10 @@ def _expire(task: Task, command: ExpireTask, at: datetime) -> list[TaskEvent]:
         return []
     bot_id = task.bot_id if isinstance(task, Held) else None
     return [TaskExpired(task_id=command.task_id, deadline=task.order.deadline, bot_id=bot_id)]
+
+
+def _is_dependent(task: Task) -> bool:
+    return isinstance(task, Waiting) and task.dependent
 
 
 def _started(task: Held) -> TaskStarted:

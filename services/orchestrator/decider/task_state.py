@@ -10,6 +10,7 @@ from shared.contracts.orchestrator.facts import (
     AssignmentWithdrawn,
     AttemptFailed,
     AttemptLost,
+    DependenciesMet,
     TaskAssigned,
     TaskBlocked,
     TaskCancelled,
@@ -30,7 +31,7 @@ class Unknown(msgspec.Struct, frozen=True):
 
 
 class Waiting(msgspec.Struct, frozen=True):
-    """It waits for a bot, or for `retry_at`.
+    """It waits for a bot, or for `retry_at`; while `dependent`, for those after which it comes.
 
     `attempts` were made, `allowed` may be; `last_bot` is better avoided.
     """
@@ -42,6 +43,7 @@ class Waiting(msgspec.Struct, frozen=True):
     last_bot: BotId | None = None
     retry_at: datetime | None = None
     reported: int = 0  # the token of the last attempt whose end the bot itself told; 0: none
+    dependent: bool = False
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -89,10 +91,18 @@ def evolve(task: Task, fact: TaskEvent, sequence: int, at: datetime) -> Task:
     A fact that does not fit changes nothing: only a view that runs ahead sees one.
     """
     if isinstance(fact, TaskSubmitted):
-        return Waiting(order=fact, since=at, attempts=0, allowed=fact.retry.attempts_max)
+        return Waiting(
+            order=fact,
+            since=at,
+            attempts=0,
+            allowed=fact.retry.attempts_max,
+            dependent=bool(fact.after),
+        )
     if isinstance(task, Unknown | Ended):
         return task
     match fact:
+        case DependenciesMet():
+            return msgspec.structs.replace(task, dependent=False) if isinstance(task, Waiting) else task
         case TaskAssigned():
             return Held(
                 order=task.order,

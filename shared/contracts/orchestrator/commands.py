@@ -6,7 +6,7 @@ from typing import ClassVar, Final
 import msgspec
 
 from shared.contracts.orchestrator.facts import BotSpec, FileRef, Output, RetryPolicy, TaskError, Usage
-from shared.contracts.words import CIRCUIT_OPEN_S, BotId, Priority, TaskId, TaskType
+from shared.contracts.words import CIRCUIT_OPEN_S, AfterPolicy, BotId, Priority, TaskId, TaskType
 from shared.kernel.messages import Command
 
 _PEOPLE: Final = frozenset({"gateway"})
@@ -24,7 +24,11 @@ class TaskCommand(Command, frozen=True, kw_only=True):
 
 
 class SubmitTask(TaskCommand, frozen=True, kw_only=True):
-    """Please do this. Total: after the gateway's validation it is always recorded."""
+    """Please do this. Total: after the gateway's validation it is always recorded.
+
+    It is not begun before all in `after` (at most AFTER_MAX) have come to what `after_policy` says. Whether
+    there are such tasks is not asked here: they may be submitted later.
+    """
 
     senders: ClassVar[frozenset[str]] = _PEOPLE_AND_SERVICES
     opens: ClassVar[bool] = True
@@ -43,6 +47,8 @@ class SubmitTask(TaskCommand, frozen=True, kw_only=True):
     pool: str | None = None
     deadline: datetime | None = None
     retry: RetryPolicy = RetryPolicy()
+    after: tuple[TaskId, ...] = ()
+    after_policy: AfterPolicy = AfterPolicy.COMPLETED
 
 
 class CancelTask(TaskCommand, frozen=True, kw_only=True):

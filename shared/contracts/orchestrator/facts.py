@@ -5,7 +5,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-from shared.contracts.words import BotId, Priority, SideEffects, TaskId, TaskType
+from shared.contracts.words import AfterPolicy, BotId, Priority, SideEffects, TaskId, TaskType
 from shared.kernel.messages import Fact
 
 
@@ -73,8 +73,8 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Decision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Why this bot: the best candidates (at most five), how many there were, and why others were not.
 
-    `explored`: another than the best was tried. `propensity`: how probable it was that this bot was taken; None
-    where that is not known.
+    `explored`: another than the best was tried. `propensity`: how probable it was that this bot was taken;
+    None where that is not known.
     """
 
     candidates: list[Candidate]
@@ -86,7 +86,10 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class TaskSubmitted(Fact, frozen=True, kw_only=True):
-    """A task was accepted. `body_hash` guards the idempotency key; `submitter` is the id of an access key."""
+    """A task was accepted. `body_hash` guards the idempotency key; `submitter` is the id of an access key.
+
+    It is given to a bot only when all in `after` have come to what `after_policy` says.
+    """
 
     task_id: TaskId
     type: TaskType
@@ -103,6 +106,14 @@ class TaskSubmitted(Fact, frozen=True, kw_only=True):
     pool: str | None = None
     deadline: datetime | None = None
     retry: RetryPolicy = RetryPolicy()
+    after: tuple[TaskId, ...] = ()
+    after_policy: AfterPolicy = AfterPolicy.COMPLETED
+
+
+class DependenciesMet(Fact, frozen=True, kw_only=True):
+    """All that it comes after have come to what was asked: from now on it waits for a bot."""
+
+    task_id: TaskId
 
 
 class TaskAssigned(Fact, frozen=True, kw_only=True):
@@ -210,6 +221,7 @@ class TaskExpired(Fact, frozen=True, kw_only=True):
 
 TaskFact = (
     TaskSubmitted
+    | DependenciesMet
     | TaskAssigned
     | AssignmentWithdrawn
     | TaskStarted

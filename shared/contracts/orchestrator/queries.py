@@ -14,7 +14,7 @@ from shared.contracts.orchestrator.facts import (
     TaskError,
     Usage,
 )
-from shared.contracts.words import BotId, Page, Priority, TaskId, TaskType
+from shared.contracts.words import AfterPolicy, BotId, Page, Priority, TaskId, TaskType
 from shared.kernel.messages import Query
 
 
@@ -35,7 +35,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 class TaskDoc(msgspec.Struct, frozen=True, kw_only=True):
     """A task as everybody sees it.
 
-    `state`: queued, assigned, running, retrying, blocked, completed, failed, cancelled, expired.
+    `state`: waiting (for other tasks), queued, assigned, running, retrying, blocked, completed, failed,
+    cancelled, expired.
     `version` is the sequence of its newest commit.
     """
 
@@ -65,6 +66,8 @@ class TaskDoc(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None = None
     attempts: tuple[Attempt, ...] = ()
     usage: Usage = Usage()
+    after: tuple[TaskId, ...] = ()
+    after_policy: AfterPolicy = AfterPolicy.COMPLETED
 
 
 class TimelineEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,7 +103,7 @@ class Why(msgspec.Struct, frozen=True, kw_only=True):
     id: TaskId
     state: str
     explanation: str
-    waits_for: str  # nothing, a_bot, a_slot, retry, review, the_bot
+    waits_for: str  # nothing, a_bot, a_slot, retry, review, the_bot, other_tasks
     queue_position: int | None = None
     bots: list[BotVerdict] = []
     decision: Decision | None = None

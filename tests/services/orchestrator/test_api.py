@@ -104,6 +104,17 @@ async def test_every_field_reaches_the_owner(hive: ApiHive) -> None:
     assert command.submitter in hive.keys._docs
 
 
+async def test_a_task_may_come_after_others_by_their_ids_or_by_the_callers_own_keys(hive: ApiHive) -> None:
+    first = await post(hive, "/v1/tasks", {"content": "first"}, Idempotency_Key="one")
+    first_id = first.json()["id"]
+    body = {"content": "then", "after": ["other", first_id], "after_keys": ["one", "two"]}
+    answer = await post(hive, "/v1/tasks", body)
+    second = await post(hive, "/v1/tasks", {"content": "second"}, Idempotency_Key="two")
+    task = answer.json()
+    assert (answer.status_code, task["state"]) == (201, "waiting")
+    assert task["after"] == ["other", first_id, second.json()["id"]]
+
+
 @pytest.mark.parametrize(
     ("body", "pointer"),
     [
@@ -128,6 +139,10 @@ async def test_every_field_reaches_the_owner(hive: ApiHive) -> None:
         ({"content": "x", "input": ["a"]}, "/input"),
         ({"content": "x", "input": "ä" * (INPUT_BYTES_MAX // 2 + 1)}, "/input"),
         ({"content": "x", "colour": "red"}, "/colour"),
+        ({"content": "x", "after": ["a.b"]}, "/after/0"),
+        ({"content": "x", "after": ["a"] * 101}, "/after"),
+        ({"content": "x", "after": ["a"] * 60, "after_keys": ["k"] * 60}, "/after_keys"),
+        ({"content": "x", "after_policy": "failed"}, "/after_policy"),
         ([], ""),
     ],
 )

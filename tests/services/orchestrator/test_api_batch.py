@@ -44,6 +44,15 @@ async def test_every_line_has_its_outcome_in_order(hive: ApiHive, kind: str) -> 
     assert contents == [task["content"] for task in tasks]
 
 
+async def test_a_line_may_come_after_another_by_its_key_whichever_stands_first(hive: ApiHive) -> None:
+    first = {"content": "first", "idempotency_key": "one"}
+    second = {"content": "second", "after_keys": ["one", "three"]}
+    third = {"content": "third", "idempotency_key": "three"}
+    answer = await send(hive, lines(first, second, third))
+    ids = [item["id"] for item in answer.json()["items"]]
+    assert (await hive.task(ids[1])).after == (ids[0], ids[2])
+
+
 async def test_a_bad_line_does_not_spoil_the_others(hive: ApiHive) -> None:
     answer = await send(
         hive,

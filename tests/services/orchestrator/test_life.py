@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from services.orchestrator.commands import (
     AssignTask,
     ExpireTask,
+    FailDependent,
     LoseAttempt,
     MendCircuit,
     NoteBotCleared,
@@ -19,6 +20,7 @@ from services.orchestrator.commands import (
     NoteBotUp,
     NoteLaunchFailed,
     NoteTaskStarted,
+    ReleaseTask,
     RestartDeadBot,
     TaskWish,
     TripCircuit,
@@ -52,6 +54,7 @@ from shared.contracts.orchestrator.facts import (
     CircuitClosed,
     CircuitHalfOpened,
     CircuitOpened,
+    DependenciesMet,
     RetryPolicy,
     TaskAssigned,
     TaskCancelled,
@@ -63,7 +66,7 @@ from shared.contracts.orchestrator.facts import (
     TaskStarted,
     TaskSubmitted,
 )
-from shared.contracts.words import BotId, SideEffects
+from shared.contracts.words import BotId, SideEffects, TaskId
 from shared.kernel.codec import encode
 from shared.kernel.decider import Decider
 from shared.kernel.errors import Rejected
@@ -141,13 +144,21 @@ class TaskLife(Life):
         attempts_max=st.integers(1, 3),
         deadline=st.none() | st.integers(0, 600),
         placed=st.booleans(),
+        after=st.sampled_from([(), (), (TaskId("other"),)]),
     )
     def submit(
-        self, side_effects: SideEffects, attempts_max: int, deadline: int | None, *, placed: bool
+        self,
+        side_effects: SideEffects,
+        attempts_max: int,
+        deadline: int | None,
+        after: tuple[TaskId, ...],
+        *,
+        placed: bool,
     ) -> None:
         submission = submit(
             retry=RetryPolicy(side_effects=side_effects, attempts_max=attempts_max),
             deadline=None if deadline is None else NOON + timedelta(seconds=deadline),
+            after=after,
         )
         command: TaskWish = place(submission) if placed else submission
         self.send(command)
@@ -183,7 +194,19 @@ class TaskLife(Life):
     def start(self, back: int) -> None:
         self.send(NoteTaskStarted(task_id=T1, token=self.token(back)))
 
-    @rule(command=st.sampled_from([ExpireTask(task_id=T1), ResumeTask(task_id=T1)]))
+    @rule(
+        command=st.sampled_from(
+            [
+                ExpireTask(task_id=T1),
+                ResumeTask(task_id=T1),
+                ReleaseTask(task_id=T1),
+                ReleaseTask(task_id=T1),
+                FailDependent(
+                    task_id=T1, error=TaskError(code="dependency_failed", detail="other is failed")
+                ),
+            ]
+        )
+    )
     def other(self, command: TaskWish) -> None:
         self.send(command)
 
@@ -200,6 +223,14 @@ class TaskLife(Life):
     @invariant()
     def it_is_submitted_once(self) -> None:
         assert sum(isinstance(fact, TaskSubmitted) for fact in self.facts) <= 1
+
+    @invariant()
+    def who_comes_after_others_is_begun_when_they_are_met(self) -> None:
+        submitted = [fact for fact in self.facts if isinstance(fact, TaskSubmitted)]
+        if submitted and submitted[0].after and any(isinstance(fact, TaskAssigned) for fact in self.facts):
+            kinds = [type(fact) for fact in self.facts]
+            assert kinds[1] is DependenciesMet
+            assert kinds.count(DependenciesMet) == 1
 
     @invariant()
     def it_ends_once_and_stays_ended(self) -> None:
