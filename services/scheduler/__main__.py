@@ -6,6 +6,7 @@ from services.scheduler.answers import Answers
 from services.scheduler.decider import PERFORMANCE
 from services.scheduler.facts import BOTS_HEARD, PERFORMANCE_CODEC, TASKS_HEARD
 from services.scheduler.projection import Books
+from services.scheduler.schedules import schedules
 from services.scheduler.service import Scheduler
 from services.scheduler.tables import ALIVE, KNOWN, SCHEMA, VERSION, Rows
 from shared.contracts.scheduler.commands import PerformanceRequest
@@ -47,19 +48,27 @@ def assemble(runtime: Runtime) -> Assembly:
     live = Live(table=table, alive=ALIVE, totals=KNOWN, begun=scheduler.begun)
     view = runtime.follow("opinions", heard, scheduler.followed, live=live)
     runtime.connection.on_reconnect(scheduler.on_reconnect)
+    times = schedules(runtime)
+
+    async def todo(owned: frozenset[int]) -> None:
+        for each in (scheduler.todo, times.todo):
+            if each is not None:
+                await each(owned)
+
     return Assembly(
-        commands=[Route(PerformanceRequest, resets)],
+        commands=[Route(PerformanceRequest, resets), *times.commands],
         queries=[
             runtime.answer(GetRecommendations, answers.get_recommendations),
             runtime.answer(GetBotPerformance, answers.get_bot_performance),
             runtime.answer(GetTypePerformance, answers.get_type_performance),
             runtime.answer(ListPerformance, answers.list_performance),
             runtime.answer(GetWhatIf, answers.get_what_if),
+            *times.queries,
         ],
-        views=[view],
-        tables=[table],
-        todo=scheduler.todo,
-        background=[scheduler.run],
+        views=[view, *times.views],
+        tables=[table, *times.tables],
+        todo=todo,
+        background=[scheduler.run, *times.background],
     )
 
 

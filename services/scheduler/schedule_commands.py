@@ -9,12 +9,13 @@ _NOBODY: Final[frozenset[str]] = frozenset()
 
 
 class Tick(ScheduleCommand, frozen=True, kw_only=True):
-    """Decide what is due. `running`: a task of an earlier tick has not ended."""
+    """Decide what is due. `running`: a task of an earlier tick has not ended; `newest`: the last of all."""
 
     senders: ClassVar[frozenset[str]] = _NOBODY
 
     name: ScheduleName
     running: bool = False
+    newest: TaskId | None = None
 
 
 class NoteRefused(ScheduleCommand, frozen=True, kw_only=True):

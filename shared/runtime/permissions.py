@@ -200,7 +200,7 @@ ROLES: Final[dict[str, Role]] = {
         subscribe=(*_doors(MESSENGER), naming.mail_subject("*")),
     ),
     SCHEDULER_SENDER: Role(
-        publish=(*_service(SCHEDULER, ("performance",)), naming.routing_subject("*")),
+        publish=(*_service(SCHEDULER, ("performance", "schedule")), naming.routing_subject("*")),
         subscribe=_doors(SCHEDULER),
     ),
     BOT_HOST_SENDER: Role(

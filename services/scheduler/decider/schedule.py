@@ -176,6 +176,8 @@ def _run(schedule: Schedule, command: RunSchedule, at: datetime) -> list[Schedul
 
 
 def _tick(schedule: Schedule, command: Tick, at: datetime) -> list[ScheduleFact]:
+    if schedule.plan.overlap is not Overlap.ALLOW and command.newest != schedule.newest:
+        return []  # asked by who has not heard of the last tick, and cannot know whether its task runs
     facts, running, waiting = list[ScheduleFact](), command.running, schedule.waiting
     if waiting is not None and not running:
         facts.append(_fired(schedule, waiting, at))

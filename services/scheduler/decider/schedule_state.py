@@ -42,8 +42,8 @@ class Removed(msgspec.Struct, frozen=True, tag="removed"):
 class Schedule(msgspec.Struct, frozen=True, tag="schedule", omit_defaults=True):
     """It ticks, unless it is paused. What became of every due time up to `cursor` is decided.
 
-    `anchor`: from when `@every` counts; `waiting`: the due time that waits for the end of a task; `runs`: the
-    tasks of the last runs that somebody asked for.
+    `anchor`: from when `@every` counts; `waiting`: the due time that waits for the end of a task; `newest`:
+    the task that was submitted last; `runs`: those of the last runs that somebody asked for.
     """
 
     name: ScheduleName
@@ -52,6 +52,7 @@ class Schedule(msgspec.Struct, frozen=True, tag="schedule", omit_defaults=True):
     cursor: datetime
     paused: bool = False
     waiting: datetime | None = None
+    newest: TaskId | None = None
     runs: tuple[TaskId, ...] = ()
 
     @property
@@ -103,9 +104,11 @@ def _ticked(schedule: Schedule, fact: ScheduleTicked) -> Schedule:
     if fact.manual:
         if fact.task_id is None:
             return schedule
-        return _change(schedule, runs=(*schedule.runs, fact.task_id)[-RUNS_REMEMBERED:])
+        runs = (*schedule.runs, fact.task_id)[-RUNS_REMEMBERED:]
+        return _change(schedule, runs=runs, newest=fact.task_id)
     waiting = None if schedule.waiting == fact.due_at else schedule.waiting
-    return _change(schedule, waiting=waiting, cursor=max(fact.due_at, schedule.cursor))
+    newest = schedule.newest if fact.task_id is None else fact.task_id
+    return _change(schedule, waiting=waiting, newest=newest, cursor=max(fact.due_at, schedule.cursor))
 
 
 def _whole(at: datetime) -> datetime:
