@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
-from hashlib import sha256
 from typing import Final, NoReturn, assert_never
 
 import msgspec
@@ -16,9 +15,9 @@ from shared.contracts.messenger.commands import MarkRead, SendMessage
 from shared.contracts.messenger.queries import AwaitConversation, ListMessages, MessageDoc
 from shared.contracts.orchestrator.queries import GetBot
 from shared.contracts.words import BotId, MessageId, MessageKind, Page, Party
-from shared.kernel.codec import encode
 from shared.kernel.errors import Behind, NotFound, Rejected, Unavailable
 from shared.kernel.messages import Committed
+from shared.kernel.wishes import wish_hash
 from shared.runtime.answers import settled
 from shared.runtime.clock import monotonic
 from shared.runtime.commands import Sending
@@ -164,7 +163,7 @@ class _Chat:
             sender=self._me,
             recipient=Party(self._bot),
             content=frame.content,
-            body_hash=sha256(encode(frame)).hexdigest(),
+            body_hash=wish_hash(frame),
             priority=frame.priority,
             kind=MessageKind.CHAT,
         )

@@ -1,6 +1,5 @@
 """What callers send about messages: checked here once, field by field."""
 
-from hashlib import sha256
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -21,7 +20,7 @@ from shared.contracts.words import (
     Priority,
     TaskType,
 )
-from shared.kernel.codec import encode
+from shared.kernel.wishes import wish_hash
 from shared.runtime.problems import Refusal, Wrong
 
 PAGE_MAX: Final = 200
@@ -56,7 +55,7 @@ class NewMessage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             sender=sender,
             recipient=Party(self.to),
             content=self.content,
-            body_hash=sha256(encode(same)).hexdigest(),
+            body_hash=wish_hash(same),
             priority=self.priority,
             kind=self.kind,
             ttl_s=self.ttl_s,
@@ -93,7 +92,7 @@ class NewBroadcast(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             broadcast_id=broadcast_id,
             sender=sender,
             content=self.content,
-            body_hash=sha256(encode(same)).hexdigest(),
+            body_hash=wish_hash(same),
             priority=self.priority,
             kind=self.kind,
             ttl_s=self.ttl_s,

@@ -1,7 +1,6 @@
 """What callers send about tasks and bots: checked here once, field by field."""
 
 from datetime import datetime
-from hashlib import sha256
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -28,7 +27,7 @@ from shared.contracts.words import (
     TaskId,
     TaskType,
 )
-from shared.kernel.codec import encode
+from shared.kernel.wishes import wish_hash
 from shared.runtime.problems import Refusal, Wrong
 
 WAIT_MAX_S: Final = 30.0
@@ -92,7 +91,7 @@ class NewTask(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     def body_hash(self) -> str:
         """What the same wish has in common, however it was written down."""
-        return sha256(encode(self)).hexdigest()
+        return wish_hash(self)
 
     def check(self) -> None:
         """What the schema cannot say."""
@@ -111,7 +110,7 @@ class NewLine(NewTask, frozen=True, kw_only=True, forbid_unknown_fields=True, om
 
     def body_hash(self) -> str:
         """That of the task without its key."""
-        return sha256(encode(msgspec.structs.replace(self, idempotency_key=None))).hexdigest()
+        return wish_hash(msgspec.structs.replace(self, idempotency_key=None))
 
 
 class CancelAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

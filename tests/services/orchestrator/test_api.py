@@ -183,6 +183,22 @@ async def test_the_same_key_and_body_is_one_task(hive: ApiHive) -> None:
     assert again.headers["idempotent-replayed"] == "true"
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        {"timeout_s": 3600},
+        {"retry": {}},
+        {"retry": {"attempts_max": 3, "backoff_first_s": 1}},
+        {"type": None, "deadline": None},
+    ],
+)
+async def test_what_is_so_anyhow_may_be_written_or_left_out(hive: ApiHive, written: dict[str, Any]) -> None:
+    first = await post(hive, "/v1/tasks", {"content": "x"}, Idempotency_Key="order-7")
+    again = await post(hive, "/v1/tasks", {"content": "x", **written}, Idempotency_Key="order-7")
+    assert (again.status_code, again.headers.get("idempotent-replayed")) == (201, "true")
+    assert again.json() == first.json()
+
+
 async def test_the_same_key_with_another_body_is_refused(hive: ApiHive) -> None:
     await post(hive, "/v1/tasks", {"content": "x"}, Idempotency_Key="order-7")
     answer = await post(hive, "/v1/tasks", {"content": "y"}, Idempotency_Key="order-7")
