@@ -11,6 +11,7 @@ _BY_CODE: Final[dict[str, str]] = {
     "task_not_found": "`hive tasks` lists the tasks there are.",
     "bot_not_found": "`hive bots` lists the bots there are.",
     "message_not_found": "`hive inbox BOT` and `hive conversation A B` list the messages there are.",
+    "sender_unknown": "correct the name before the recipient's; without one, you speak for yourself.",
     "recipient_unknown": "correct the name, or add --hold: then it waits until a bot of that name exists.",
     "inbox_full": "wait until it has read some (`hive inbox BOT --unread`); only P0 gets through now.",
     "sender_refused": "leave FROM out to speak for yourself, or name a bot there.",

@@ -1,4 +1,4 @@
-"""Whether a message may come in, as far as the board knows: is there such a recipient, has it room?"""
+"""Whether a message may come in, as far as the board knows: are there such bots, has the inbox room?"""
 
 from collections.abc import Callable
 
@@ -15,7 +15,7 @@ from services.messenger.decider.broadcast import Broadcast, NoBroadcast
 from services.messenger.decider.message_state import Message, Unknown
 from shared.contracts.config import Config
 from shared.contracts.messenger.commands import PostMessage, ReturnMessage, SendBroadcast, SendMessage
-from shared.contracts.words import BotId, Priority, is_person
+from shared.contracts.words import BotId, Party, Priority, is_person
 
 
 class Admission:
@@ -58,13 +58,19 @@ class Admission:
             wish=wish,
             recipients=self._board.directory.selected(wish.sender, wish.pool, wish.type),
             selection=", ".join(said) or "all",
+            refusal=self._stranger(wish.sender),
         )
 
     def _admit(self, wish: SendMessage | PostMessage) -> AdmitMessage:
         board, recipient = self._board, wish.recipient
+        if isinstance(wish, SendMessage) and wish.broadcast is None:
+            stranger = self._stranger(wish.sender)
+            if stranger is not None:
+                return AdmitMessage(message_id=wish.message_id, wish=wish, refusal=stranger)
         known = board.directory.knows(recipient)
         if not known and not wish.hold:
-            return AdmitMessage(message_id=wish.message_id, wish=wish, refusal=self._unknown(wish))
+            unknown = Refusal("recipient_unknown", self._no_such(recipient))
+            return AdmitMessage(message_id=wish.message_id, wish=wish, refusal=unknown)
         if not is_person(recipient):
             inbox_max = self._config().inbox_max
             if wish.priority is not Priority.P0 and board.unread(BotId(recipient)) >= inbox_max:
@@ -75,7 +81,13 @@ class Admission:
             board.reserve(wish.message_id, BotId(recipient))
         return AdmitMessage(message_id=wish.message_id, wish=wish, held=not known)
 
-    def _unknown(self, wish: SendMessage | PostMessage) -> Refusal:
-        near = self._board.directory.nearest(wish.recipient)
+    def _stranger(self, sender: Party) -> Refusal | None:
+        """Why nobody can speak for this bot; who speaks as a person is known by its key."""
+        if is_person(sender) or self._board.directory.knows(sender):
+            return None
+        return Refusal("sender_unknown", self._no_such(sender))
+
+    def _no_such(self, party: Party) -> str:
+        near = self._board.directory.nearest(party)
         hint = f"; there is {', '.join(near)}" if near else ""
-        return Refusal("recipient_unknown", f"there is no {wish.recipient[:101]}{hint}")
+        return f"there is no {party[:101]}{hint}"

@@ -72,7 +72,7 @@ class ExpireMessage(MessageCommand, frozen=True, kw_only=True):
 
 
 class OpenBroadcast(Command, frozen=True, kw_only=True):
-    """A broadcast, and the bots that it is for."""
+    """A broadcast, the bots that it is for, and whether it may come in."""
 
     service: ClassVar[str] = "messenger"
     aggregate: ClassVar[str] = "broadcast"
@@ -84,6 +84,7 @@ class OpenBroadcast(Command, frozen=True, kw_only=True):
     wish: SendBroadcast
     recipients: tuple[BotId, ...]
     selection: str
+    refusal: Refusal | None = None
 
 
 class NoteSpread(Command, frozen=True, kw_only=True):

@@ -18,7 +18,7 @@ RETRY_AFTER_S: Final = 1
 INBOX_RETRY_AFTER_S: Final = 5  # as long as a bot may need to read some of a full inbox
 KEY_REUSED: Final = "idempotency_key_reused"
 
-_STATUS_OF: Final = {KEY_REUSED: 422, "recipient_unknown": 404}
+_STATUS_OF: Final = {KEY_REUSED: 422, "recipient_unknown": 404, "sender_unknown": 404}
 
 _log = logging.getLogger(__name__)
 

@@ -97,6 +97,8 @@ class FakeMessenger:
             if known != command.body_hash:
                 return Refused(command_id=command_id, code="idempotency_key_reused", detail="another body")
             return AlreadySo(command_id=command_id, sequence=self.messages[command.message_id].version)
+        if not is_person(command.sender) and command.sender not in self.bots:
+            return Refused(command_id=command_id, code="sender_unknown", detail="did you mean alpha?")
         if not is_person(command.recipient) and command.recipient not in self.bots and not command.hold:
             return Refused(command_id=command_id, code="recipient_unknown", detail="did you mean alpha?")
         if command.recipient in self.full and command.priority != "P0":

@@ -66,6 +66,8 @@ def _send(broadcast: Broadcast, wish: SendBroadcast, opened: OpenBroadcast | Non
             return []
         raise Rejected("broadcast_exists", f"{wish.broadcast_id} was sent already, with another body")
     check_broadcast(wish)
+    if opened is not None and opened.refusal is not None:
+        raise Rejected(opened.refusal.code, opened.refusal.detail)
     recipients = () if opened is None else opened.recipients
     if opened is None or not recipients:
         raise Rejected("no_recipients", "there is no bot that this broadcast could go to")

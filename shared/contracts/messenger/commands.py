@@ -28,7 +28,10 @@ class MessageCommand(Command, frozen=True, kw_only=True):
 
 
 class SendMessage(MessageCommand, frozen=True, kw_only=True):
-    """Please deliver this. Refused: `recipient_unknown` (unless `hold`), `inbox_full`, `message_exists`."""
+    """Please deliver this.
+
+    Refused: `sender_unknown` (of a bot), `recipient_unknown` (unless `hold`), `inbox_full`, `message_exists`.
+    """
 
     senders: ClassVar[frozenset[str]] = _PEOPLE_AND_SERVICES
     opens: ClassVar[bool] = True
@@ -136,7 +139,7 @@ class ReplayMessage(MessageCommand, frozen=True, kw_only=True):
 class SendBroadcast(Command, frozen=True, kw_only=True):
     """One message to each bot of a pool, of a task type, or to all but the sender.
 
-    Refused: `no_recipients`, `too_many_recipients`, `broadcast_exists`.
+    Refused: `sender_unknown`, `no_recipients`, `too_many_recipients`, `broadcast_exists`.
     """
 
     service: ClassVar[str] = "messenger"

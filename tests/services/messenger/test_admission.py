@@ -12,7 +12,8 @@ from shared.contracts.gateway import KeyCreated, KeyRevoked
 from shared.contracts.messenger.commands import ReturnMessage, SendMessage
 from shared.contracts.orchestrator.facts import BotLaunched, BotRetired, BotSpec
 from shared.contracts.words import BotId, KeyId, MessageId, Party, Priority, TaskType
-from tests.services.messenger.builders import BETA, broadcast, post, send
+from shared.kernel.errors import Rejected
+from tests.services.messenger.builders import ALPHA, BETA, broadcast, post, send
 from tests.support.scenario import NOON
 
 
@@ -73,6 +74,26 @@ def test_who_is_not_there_gets_none_and_the_nearest_names_are_told(gate: Gate) -
     refusal = gate.admit(post(recipient="@an")).refusal
     assert refusal is not None
     assert "@ann" in refusal.detail
+
+
+def test_nobody_speaks_for_a_bot_that_is_not_there_and_the_nearest_names_are_told(gate: Gate) -> None:
+    refusal = gate.admit(send(sender=Party("alfa"))).refusal
+    assert refusal is not None
+    assert (refusal.code, "alpha" in refusal.detail) == ("sender_unknown", True)
+    assert gate.refusal(send(sender=Party("alfa"), hold=True)) == "sender_unknown"
+    assert gate.refusal(send(sender=Party("alpha"))) is None
+    assert gate.refusal(send(sender=Party("@nobody-here"))) is None
+
+
+def test_a_broadcast_of_a_bot_that_is_not_there_is_refused(gate: Gate) -> None:
+    wish = gate.admission.prepare_broadcast(BROADCAST.initial, broadcast(sender=Party("alfa")))
+    with pytest.raises(Rejected, match="sender_unknown"):
+        BROADCAST.decide(BROADCAST.initial, wish, NOON)
+
+
+def test_what_a_bot_broadcast_before_it_was_retired_is_spread_to_the_end(gate: Gate) -> None:
+    gate.hear(BotRetired(bot_id=ALPHA, generation=1))
+    assert gate.refusal(send(sender=Party("alpha"), broadcast="b1")) is None
 
 
 def test_a_message_may_be_held_for_a_name_that_is_not_there_yet(gate: Gate) -> None:

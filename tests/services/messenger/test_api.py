@@ -69,6 +69,12 @@ async def test_an_unknown_recipient_is_named_or_waited_for(hive: ApiHive) -> Non
     assert (asked.status_code, asked.json()["held"]) == (201, True)
 
 
+async def test_an_unknown_sender_is_named(hive: ApiHive) -> None:
+    unknown = await send(hive, **{"from": "alhpa"})
+    assert (unknown.status_code, unknown.json()["code"]) == (404, "sender_unknown")
+    assert "alpha" in unknown.json()["detail"]
+
+
 async def test_a_full_inbox_takes_only_what_is_critical(hive: ApiHive) -> None:
     hive.messenger.full.add("alpha")
     full = await send(hive, priority="P1")
