@@ -3,7 +3,8 @@
 An attempt counts by the chance that the other policy would have taken the same bot, over the chance that it
 was taken (self-normalised inverse propensity). Nothing is assumed of attempts that nobody made; where too
 few were made that the other policy would have made, nothing is claimed. Intervals are percentiles of a
-bootstrap; that of a share is never narrower than Wilson's for as many decisions as the estimate is worth.
+bootstrap, but never narrower than what as many decisions as the estimate is worth allow (Wilson's for a
+share, Woodruff's for a quantile): a bootstrap alone trusts the few largest values too much.
 """
 
 from bisect import bisect_left
@@ -119,12 +120,12 @@ class _Columns:
         self.costs = [each.cost_usd for each in order]
         self.runs = [run_s for run_s, _ in ran]
 
-    def p95(self, weights: Sequence[float]) -> float | None:
-        """The run time that 95 % of the completed ones do not exceed."""
+    def quantile(self, weights: Sequence[float], share: float = TAIL) -> float | None:
+        """The run time that this share of the completed ones does not exceed."""
         sums = list(accumulate(weights[: len(self.runs)]))
         if not sums or not sums[-1]:
             return None
-        return self.runs[min(bisect_left(sums, TAIL * sums[-1]), len(self.runs) - 1)]
+        return self.runs[min(bisect_left(sums, share * sums[-1]), len(self.runs) - 1)]
 
 
 def _outcomes(weighed: Sequence[Weighed], chance: Chance) -> Outcomes:
@@ -139,16 +140,12 @@ def _outcomes(weighed: Sequence[Weighed], chance: Chance) -> Outcomes:
         total = sum(weights)
         costs.append(sum(map(mul, weights, columns.costs)) / total)
         failures.append(sum(map(mul, weights, columns.failed)) / total)
-        tail = columns.p95(weights)
+        tail = columns.quantile(weights)
         if tail is not None:
             tails.append(tail)
     total = sum(columns.weights)
-    completed = columns.weights[: len(columns.runs)]
-    tail = columns.p95(columns.weights)
     return Outcomes(
-        run_s_p95=_interval(tail, tails)
-        if tail is not None and _effective(completed) >= EFFECTIVE_MIN
-        else None,
+        run_s_p95=_tail(columns, tails),
         cost_usd=_interval(sum(map(mul, columns.weights, columns.costs)) / total, costs),
         failure_share=_share(
             sum(map(mul, columns.weights, columns.failed)) / total, failures, _effective(columns.weights)
@@ -163,9 +160,24 @@ def _effective(weights: Sequence[float]) -> float:
 
 def _interval(value: float, resampled: Sequence[float]) -> Interval:
     ordered = sorted(resampled)
-    cut = int(SIDE * len(ordered))
+    cut = max(0, int(SIDE * len(ordered)) - 1)
     low, high = ordered[cut], ordered[-1 - cut]
     return Interval(estimate=round(value, 6), low=round(min(low, value), 6), high=round(max(high, value), 6))
+
+
+def _tail(columns: _Columns, resampled: Sequence[float]) -> Interval | None:
+    """None where too few completed."""
+    weights = columns.weights
+    count = _effective(weights[: len(columns.runs)])
+    value = columns.quantile(weights)
+    if value is None or count < EFFECTIVE_MIN:
+        return None
+    found, half = _interval(value, resampled), NORMAL * sqrt(TAIL * (1 - TAIL) / count)
+    low = columns.quantile(weights, TAIL - half) or value
+    high = columns.quantile(weights, min(1.0, TAIL + half)) or value
+    return Interval(
+        estimate=found.estimate, low=round(min(found.low, low), 6), high=round(max(found.high, high), 6)
+    )
 
 
 def _share(value: float, resampled: Sequence[float], count: float) -> Interval:

@@ -7,6 +7,7 @@ from typing import Final
 
 KEPT_MAX: Final = 256
 NOBODY_KNOWS: Final = 0.5
+ALIKE: Final = 1e-6  # so much averaging may change of a value that is always the same
 
 
 class Sketch:
@@ -31,9 +32,9 @@ class Sketch:
         count = len(self._sorted)
         if not count:
             return NOBODY_KNOWS
-        return (2 * count - bisect_left(self._sorted, value) - bisect_right(self._sorted, value)) / (
-            2 * count
-        )
+        below = bisect_left(self._sorted, value * (1 - ALIKE))
+        upto = bisect_right(self._sorted, value * (1 + ALIKE))
+        return (2 * count - below - upto) / (2 * count)
 
     def quantile(self, share: float) -> float:
         """The value at this share, the smallest one at 0."""

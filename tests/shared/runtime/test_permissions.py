@@ -183,6 +183,7 @@ async def test_no_one_but_ops_changes_or_removes_a_stream(server: LocalBroker, s
         "CMD_ORCHESTRATOR",
         "CMD_GATEWAY",
         "CMD_MESSENGER",
+        "CMD_SCHEDULER",
         "LIVE",
         "DEAD",
         "KV_config",
@@ -196,7 +197,7 @@ async def test_no_one_but_ops_changes_or_removes_a_stream(server: LocalBroker, s
     assert await may_publish(server, sender, *subjects) == set()
 
 
-WRITES = {"gateway": "key", "orchestrator": "task", "messenger": "message"}
+WRITES = {"gateway": "key", "orchestrator": "task", "messenger": "message", "scheduler": "performance"}
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -252,6 +253,14 @@ async def test_only_the_messenger_sends_mail(server: LocalBroker) -> None:
     assert await may_subscribe(server, "svc-messenger", "mail.*", "hb.*") == {"mail.*"}
     for sender in ("gateway", "svc-orchestrator", "svc-bots", "bot-ada"):
         assert await may_publish(server, sender, *mail) == set()
+
+
+async def test_only_the_scheduler_says_which_bots_are_good(server: LocalBroker) -> None:
+    said = {"$KV.routing.code"}
+    assert await may_publish(server, "svc-scheduler", *said) == said
+    assert await may_publish(server, "svc-scheduler", "$KV.health.alpha", "$KV.routing") == set()
+    for sender in ("ops", "gateway", "svc-orchestrator", "svc-messenger", "svc-bots", "bot-ada"):
+        assert await may_publish(server, sender, *said) == set()
 
 
 async def test_the_bot_host_hears_orders_and_speaks_only_for_itself(server: LocalBroker) -> None:
