@@ -1,6 +1,7 @@
 """Subjects, streams, buckets, senders: the one place that builds or splits them."""
 
 import re
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from shared.contracts.words import PARTITIONS
@@ -31,8 +32,11 @@ PARCEL_HEADER: Final = "Hive-Parcel"
 """On a command that came in a bot's parcel: its address may be that of the parcel."""
 
 
+STRAY: Final = -1
+
+
 class CommandAddress(NamedTuple):
-    """A stored command's subject, split."""
+    """A stored command's subject, split; of a stray one the partition is STRAY."""
 
     service: str
     partition: int
@@ -77,6 +81,17 @@ def stored_command_filter(service: str, partition: int) -> str:
     return f"cmd.{service}.{partition}.*.*"
 
 
+def stored_command_filters(service: str, partitions: Iterable[int]) -> tuple[str, ...]:
+    """What the consumer that owns these partitions filters for.
+
+    Whoever ends a subject in `*` or `>`, which the broker lets pass, finds no transform: such a command is
+    stored as it came, in no partition. It goes with partition 0, so that it is refused, and does not stay.
+    """
+    owned = sorted(partitions)
+    strays = (f"cmd.{service}.*.*",) if 0 in owned else ()
+    return (*strays, *(stored_command_filter(service, partition) for partition in owned))
+
+
 def stored_command_transform() -> str:
     """How the server stores `cmd.*.*.*`: with the partition of the last token as the second."""
     return (
@@ -103,9 +118,9 @@ def stored_command(service: str, sender: str, aggregate_id: str) -> str:
 
 
 def parse_stored_command(subject: str) -> CommandAddress:
-    """Split `cmd.<service>.<partition>.<sender>.<aggregate_id>`."""
-    _, service, partition, sender, aggregate_id = subject.split(".")
-    return CommandAddress(service, int(partition), sender, aggregate_id)
+    """Split `cmd.<service>.<partition>.<sender>.<aggregate_id>`, or a stray one, without a partition."""
+    _, service, *partition, sender, aggregate_id = subject.split(".")
+    return CommandAddress(service, int(partition[0]) if partition else STRAY, sender, aggregate_id)
 
 
 def command_consumer(service: str, colour: str) -> str:
@@ -180,6 +195,11 @@ def live_subject(bot_id: str, task_id: str) -> str:
 def file_subject(bot_id: str, verb: str) -> str:
     """A bot's requests for files: `get` or `put`."""
     return f"file.{bot_id}.{verb}"
+
+
+def children_subject(bot_id: str) -> str:
+    """Where a bot asks about the tasks that it has spawned."""
+    return f"children.{bot_id}"
 
 
 def dead_subject(service: str, letter_id: str) -> str:

@@ -9,6 +9,7 @@ import msgspec
 from shared.contracts.naming import (
     PARCEL_HEADER,
     REPLY_HEADER,
+    STRAY,
     CommandAddress,
     inbox_prefix,
     is_token,
@@ -91,6 +92,8 @@ class Intake:
     def read(self, subject: str, headers: Mapping[str, str], data: bytes) -> Request:
         """Undecodable: for the dead letters. Rejected: the sender may not ask this."""
         address = parse_stored_command(subject)
+        if address.partition == STRAY:
+            raise Rejected("sender_refused", f"{address.aggregate_id!r} can be no aggregate")
         try:
             envelope = _ENVELOPE.decode(data)
         except _BROKEN as error:

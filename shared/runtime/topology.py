@@ -221,9 +221,7 @@ def command_consumer(service: str, colour: str, partitions: Collection[int]) -> 
         ack_wait=ns(ACK_WAIT),
         max_deliver=-1,
         max_ack_pending=COMMANDS_UNACKED_MAX,
-        filter_subjects=tuple(
-            naming.stored_command_filter(service, partition) for partition in sorted(partitions)
-        ),
+        filter_subjects=naming.stored_command_filters(service, partitions),
     )
     return ConsumerRequest(stream_name=naming.command_stream(service), config=config, action="create")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 
 from services.orchestrator.facts import TASK_CODEC
-from shared.contracts.naming import command_consumer, command_stream, stored_command_filter
+from shared.contracts.naming import command_consumer, command_stream, stored_command_filters
 from shared.contracts.orchestrator.commands import SubmitTask
 from shared.contracts.orchestrator.facts import TaskFact
 from shared.contracts.words import PARTITIONS, TaskId
@@ -129,7 +129,7 @@ class Stage:
             "ack_wait": 2_000_000_000,
             "max_deliver": -1,
             "max_ack_pending": 4096,
-            "filter_subjects": [stored_command_filter(SERVICE, each) for each in partitions],
+            "filter_subjects": stored_command_filters(SERVICE, partitions),
         }
         body = json.dumps({"stream_name": stream, "config": config}).encode()
         await self.ops.api(f"CONSUMER.CREATE.{stream}.{consumer}", body)

@@ -218,7 +218,7 @@ class Post:
         ops = await connect(self.broker.settings("ops"))
         stream = naming.command_stream("messenger")
         consumer = naming.command_consumer("messenger", colour)
-        filters = [naming.stored_command_filter("messenger", each) for each in partitions]
+        filters = naming.stored_command_filters("messenger", partitions)
         config = {
             "durable_name": consumer,
             "name": consumer,

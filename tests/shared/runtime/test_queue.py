@@ -107,6 +107,22 @@ async def test_what_cannot_be_read_goes_to_the_dead_letters_at_once(bench: Bench
     assert await bench.waiting() == 0
 
 
+@pytest.mark.parametrize("wildcard", ["*", ">"])
+async def test_what_is_sent_to_a_wildcard_is_refused_and_does_not_stay_in_the_queue(
+    bench: Bench, wildcard: str
+) -> None:
+    command = msgspec.Raw(encode(WriteNote(note_id=wildcard, text="a")))
+    sent = encode(Envelope(id="c1", chain="c1", actor="key:1", command=command))
+    await bench.gateway.request(f"cmd.orchestrator.gateway.{wildcard}", sent, timeout=5)
+    assert await bench.waiting() == 1
+
+    async with bench.working(await bench.handler()):
+        await until(bench.nothing_waits)
+
+    assert not await every(bench.gateway, "EVENTS", "evt.pool.>")
+    assert not await bench.letters()
+
+
 async def test_what_fails_five_times_goes_to_the_dead_letters_and_the_rest_goes_on(bench: Bench) -> None:
     async with bench.working(await bench.handler()):
         broken = asyncio.ensure_future(bench.send(Break(note_id="b"), actor="k", wait_s=40))
