@@ -7,10 +7,10 @@ from typing import Any, Final
 import click
 import msgspec
 
-from benchmarks import load, report, restart, scenes
+from benchmarks import load, report, restart, routing, scenes
 
 RESULT: Final = Path(__file__).parents[1] / "build" / "bench.json"
-PARTS: Final = ("fsync", "os", "messages", "websockets", "cold", "idle", "restart")
+PARTS: Final = ("fsync", "os", "messages", "websockets", "cold", "idle", "restart", "routing")
 
 
 @click.command()
@@ -43,6 +43,9 @@ def bench(tasks: int, only: tuple[str, ...]) -> None:
         if "restart" in parts:
             click.echo("a start on a long log …", err=True)
             result["restart"] = {"os": restart.measure(folder / "restart")}
+        if "routing" in parts:
+            click.echo("choosing a bot …", err=True)
+            result["routing_decision_us"] = routing.measure()
     if "fsync" in result:
         result["cpu_us_per_task"] = result["fsync"]["cpu_us_per_task"]
     RESULT.parent.mkdir(exist_ok=True)

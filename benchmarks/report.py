@@ -94,6 +94,15 @@ FIGURES: Final = (
         "restart.mode.restart_200k_s",
     ),
     Figure("the same, its memory then, RSS, MB", "restart.mode.restart_200k_rss_mb"),
+    Figure("choosing one of 200 bots, µs", "routing_decision_us.learned", MOST, {"fsync": 50}),
+    Figure(
+        "the same, nothing known of any, all equally free, µs",
+        "routing_decision_us.alike",
+        MOST,
+        {"fsync": 50},
+    ),
+    Figure("the same, one of them free, µs", "routing_decision_us.one_free", MOST, {"fsync": 50}),
+    Figure("the first choice after a new table, µs", "routing_decision_us.after_news"),
 )
 
 

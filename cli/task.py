@@ -21,7 +21,7 @@ from cli.documents import (
 from cli.events import Event, follow
 from cli.session import Session, talking
 from cli.waiting import whole
-from shared.contracts.orchestrator.facts import Decision
+from shared.contracts.orchestrator.facts import Candidate, Decision
 from shared.contracts.orchestrator.protocol import Chunk
 from shared.contracts.orchestrator.queries import TaskDoc, Timeline, Why
 
@@ -98,12 +98,32 @@ def timeline(session: Session, *, task_id: str) -> None:
     screen.table(("at", "after", "fact", "actor", "detail"), rows, empty="No facts.", spare=("actor", "at"))
 
 
+_BECAUSE: Final = {
+    "most_free": "it had the most free slots; nothing is known yet of how good each is",
+    "newcomer": "too little is known of it at this type of task",
+    "trial": "its circuit is half open, and this is its trial",
+}
+
+
 def _decision(decision: Decision) -> str:
-    """Whom the last attempt could have been given to, the best first, and why not to others."""
-    best = ", ".join(f"{each.bot_id} ({each.free} free slots)" for each in decision.candidates)
+    """Who got the last attempt and why; who else could have had it, and why others could not."""
+    taken, others = decision.candidates[0], decision.candidates[1:]
+    because = _BECAUSE.get(decision.policy, f"it is the best by policy {decision.policy}")
+    if decision.explored:
+        because = "another than the best was tried, to learn"
+    told = f"It was last given to {_candidate(taken)}: {because}"
+    if decision.propensity is not None and decision.propensity < 1:
+        told += f" (chance {decision.propensity:.1%})"
+    told += f". {decision.candidates_total} could do it"
+    if others:
+        told += f"; the best others: {', '.join(map(_candidate, others))}"
     over = ", ".join(f"{count}: {reason.replace('_', ' ')}" for reason, count in decision.passed_over.items())
-    told = f"When it was last given to a bot, {decision.candidates_total} could do it, best first: {best}."
-    return told + (f" Passed over: {over}." if over else "")
+    return told + (f". Passed over: {over}." if over else ".")
+
+
+def _candidate(each: Candidate) -> str:
+    known = f", score {each.score:.2f} of {each.samples} tasks" if each.samples else ""
+    return f"{each.bot_id} ({each.free} free slots{known})"
 
 
 _TOLD_ELSEWHERE: Final = frozenset({"fact", "task_id", "content", "body_hash"})

@@ -7,13 +7,22 @@ from services.orchestrator.doors import Doors
 from services.orchestrator.facts import BOT_CODEC, TASK_CODEC
 from services.orchestrator.hosts import Hosts
 from services.orchestrator.liveness import Liveness
+from services.orchestrator.opinions import Opinions
 from services.orchestrator.outside import OverNats
 from services.orchestrator.performing import Performer
 from services.orchestrator.placement import Placement
 from services.orchestrator.scene import Moment, Scene
 from services.orchestrator.service import Orchestrator
 from services.orchestrator.tables import ALIVE, SCHEMA, TOTALS, VERSION, Rows
-from shared.contracts.naming import file_subject, heartbeat_subject, host_report_subject
+from shared.contracts.health import Health
+from shared.contracts.naming import (
+    HEALTH_BUCKET,
+    ROUTING_BUCKET,
+    bot_health_key,
+    file_subject,
+    heartbeat_subject,
+    host_report_subject,
+)
 from shared.contracts.orchestrator.commands import BotRequest, TaskRequest
 from shared.contracts.orchestrator.queries import (
     AwaitTask,
@@ -30,8 +39,10 @@ from shared.contracts.orchestrator.queries import (
     ListTasks,
     PutFile,
 )
-from shared.contracts.words import Page
+from shared.contracts.scheduler.routing import RoutingTable
+from shared.contracts.words import BotId, Page, TaskType
 from shared.runtime.assembly import Assembly, Runtime
+from shared.runtime.bucket_watch import BucketWatch
 from shared.runtime.files import JetStreamFiles
 from shared.runtime.intake import Route
 from shared.runtime.living import Live
@@ -48,8 +59,9 @@ def assemble(runtime: Runtime) -> Assembly:
     async def hosts(_: ListHosts) -> Page[HostDoc]:
         return scene.hosts.told(runtime.monotonic())
 
-    board = Board()
-    scene = Scene(board, Liveness(runtime.monotonic()), Hosts(), Placement(board))
+    board, opinions = Board(), Opinions()
+    placement = Placement(board, opinions, runtime.draw)
+    scene = Scene(board, Liveness(runtime.monotonic()), Hosts(), placement)
     changes = Rows()
     files = JetStreamFiles(runtime.connection, runtime.publisher)
     table = runtime.table(
@@ -88,6 +100,19 @@ def assemble(runtime: Runtime) -> Assembly:
         live=Live(table, ALIVE, TOTALS, orchestrator.begun),
     )
     runtime.connection.on_reconnect(orchestrator.on_reconnect)
+    routing = BucketWatch(
+        runtime.connection,
+        ROUTING_BUCKET,
+        RoutingTable,
+        lambda kind, table: opinions.take_table(TaskType(kind), table),
+    )
+    health = BucketWatch(
+        runtime.connection,
+        HEALTH_BUCKET,
+        Health,
+        lambda bot_id, level: opinions.take_health(BotId(bot_id), level),
+        under=bot_health_key("*"),
+    )
     return Assembly(
         commands=[Route(TaskRequest, tasks), Route(BotRequest, bots)],
         queries=[
@@ -112,7 +137,7 @@ def assemble(runtime: Runtime) -> Assembly:
             (host_report_subject("*"), doors.on_host_report),
             (file_subject("*", "*"), doors.on_file),
         ],
-        background=[lambda: orchestrator.run(performer.perform)],
+        background=[lambda: orchestrator.run(performer.perform), routing.run, health.run],
     )
 
 

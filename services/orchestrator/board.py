@@ -14,8 +14,9 @@ from services.orchestrator.decider.task_state import Blocked, Ended, Held, Task,
 from services.orchestrator.facts import BotEvent, TaskEvent
 from services.orchestrator.kin import Kin
 from services.orchestrator.lineage import Lineage
-from services.orchestrator.outcomes import Outcomes, Trip, outcome_of
+from services.orchestrator.outcomes import Trip, outcome_of
 from services.orchestrator.tally import Tally
+from services.orchestrator.told import ClearedBots, CountedTasks, KnownOutcomes, Told
 from services.orchestrator.waiting import WaitingLines
 from shared.contracts.naming import partition_of, service_sender
 from shared.contracts.orchestrator.facts import BotLaunched
@@ -45,29 +46,6 @@ class BotChange(NamedTuple):
 
 
 Change = TaskChange | BotChange
-
-
-class CountedTasks(NamedTuple):
-    """So many tasks have ended in this state."""
-
-    state: str
-    number: int
-
-
-class ClearedBots(NamedTuple):
-    """So many bots are gone."""
-
-    number: int
-
-
-class KnownOutcomes(NamedTuple):
-    """How the last attempts of a bot ended."""
-
-    bot_id: BotId
-    outcomes: Outcomes
-
-
-Told = CountedTasks | ClearedBots | KnownOutcomes
 
 
 @dataclass(slots=True)
@@ -118,6 +96,7 @@ class Board:
         self.fleet = 0  # grows with every change of a bot
         self.tally = Tally()
         self.room: dict[BotId, int] = {}  # how many more tasks a bot may be given, if it may any
+        self.trials: set[BotId] = set()  # those of them whose circuit is half open
         self._reserved: dict[TaskId, BotId] = {}
         self._reserved_of: Counter[BotId] = Counter()
         self._retries: list[tuple[datetime, TaskId]] = []
@@ -260,7 +239,7 @@ class Board:
                 if not index.get(bot_id):
                     index.pop(bot_id, None)
             self.tally.forget(bot_id)
-            self.room.pop(bot_id, None)
+            self._refit(bot_id)
         return BotChange(bot_id, before, after) if changed else None
 
     def _index(self, task_id: TaskId, entry: TaskEntry, before: Task, after: Task) -> None:
@@ -326,10 +305,14 @@ class Board:
     def _refit(self, bot_id: BotId) -> None:
         """Count again how many more tasks it may be given."""
         room = self._room_of(bot_id)
-        if room > 0:
-            self.room[bot_id] = room
-        else:
+        self.trials.discard(bot_id)
+        if room <= 0:
             self.room.pop(bot_id, None)
+            return
+        self.room[bot_id] = room
+        state = self.bots[bot_id].state
+        if isinstance(state, Up) and isinstance(state.circuit, HalfOpen):
+            self.trials.add(bot_id)
 
     def _room_of(self, bot_id: BotId) -> int:
         entry = self.bots.get(bot_id)

@@ -85,7 +85,11 @@ def fill(scene: Scene, bots: set[BotId], moment: Moment) -> list[Step]:
     """Give what waits to these bots."""
     scene.board.lines.shares = moment.config.shares
     choices = scene.placement.fill(
-        bots, lambda bot_id: scene.liveness.is_ready(bot_id, moment.mono), moment.utc, moment.config.ageing_s
+        bots,
+        lambda bot_id: scene.liveness.is_ready(bot_id, moment.mono),
+        moment.utc,
+        moment.config.ageing_s,
+        moment.config.explore_share,
     )
     return [_assign(scene.board, choice) for choice in choices]
 

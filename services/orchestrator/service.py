@@ -15,6 +15,7 @@ from services.orchestrator.decider.bot_state import NoBot, Retired, Starting
 from services.orchestrator.decider.task_state import Task, Unknown, Waiting
 from services.orchestrator.dependencies import news_of_kin
 from services.orchestrator.facts import BotEvent, TaskEvent
+from services.orchestrator.placement import Asked
 from services.orchestrator.scene import Moment, Scene
 from services.orchestrator.steps import Recall, Step, key_of
 from services.orchestrator.tables import told
@@ -22,7 +23,7 @@ from services.orchestrator.waiting import Wants, wants_of
 from shared.contracts.naming import partition_of
 from shared.contracts.orchestrator.commands import SubmitTask
 from shared.contracts.orchestrator.protocol import Heartbeat, HeartbeatAnswer, HostReport
-from shared.contracts.words import BotId
+from shared.contracts.words import BotId, Priority
 from shared.kernel.errors import Unavailable
 from shared.kernel.messages import Recorded
 from shared.runtime.connection import BrokerRefused
@@ -74,7 +75,13 @@ class Orchestrator:
             return command
         kind = command.type or classify(command.content)[0]
         wants = Wants(kind, command.engine, command.bot, command.pool)
-        choice = self._scene.placement.at_once(command.task_id, wants, self._is_ready)
+        asked = Asked(
+            command.task_id,
+            wants,
+            critical=command.priority is Priority.P0,
+            last_try=command.retry.attempts_max <= 1,
+        )
+        choice = self._scene.placement.at_once(asked, self._is_ready, self._moment().config.explore_share)
         if choice is None:
             return command
         return PlaceTask(

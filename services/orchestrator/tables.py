@@ -7,10 +7,10 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from services.orchestrator.board import ClearedBots, CountedTasks, KnownOutcomes, Told
 from services.orchestrator.facts import BotCleared
 from services.orchestrator.outcomes import Outcome, Outcomes, outcome_of, remember
 from services.orchestrator.projection import fold_bot, fold_task
+from services.orchestrator.told import ClearedBots, CountedTasks, KnownOutcomes, Told
 from shared.contracts.orchestrator.facts import BotLaunched
 from shared.contracts.orchestrator.queries import (
     BotDoc,

@@ -7,7 +7,6 @@ from services.orchestrator.board import TaskEntry, state_name
 from services.orchestrator.decider.bot_state import Bot, Broken, NoBot, Restarting, Retired, Up
 from services.orchestrator.decider.circuit import HalfOpen, Open
 from services.orchestrator.decider.task_state import Blocked, Held, Unknown, Waiting
-from services.orchestrator.placement import refusal
 from services.orchestrator.scene import Moment, Scene
 from services.orchestrator.waiting import Wants, wants_of
 from shared.contracts.orchestrator.queries import BotVerdict, TaskDoc, Why
@@ -28,6 +27,7 @@ _SENTENCES: Final = {
     "restarting": "it died and will be started again",
     "broken": "it is broken",
     "retired": "it is retired",
+    "critical": "its health is critical",
 }
 
 
@@ -161,7 +161,7 @@ def _verdicts(scene: Scene, wants: Wants, moment: Moment) -> Iterator[BotVerdict
         bot = scene.board.bot(bot_id)
         if isinstance(bot, NoBot | Retired) and wants.bot != bot_id:
             continue
-        reason = refusal(bot_id, bot, wants)
+        reason = scene.placement.refusal(bot_id, bot, wants)
         if reason is not None:
             yield BotVerdict(bot=bot_id, reason=_sentence(reason, bot))
         elif scene.board.free(bot_id) <= 0:

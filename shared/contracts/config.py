@@ -72,7 +72,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         msgspec.Meta(
             ge=0, le=0.5, description="The part of tasks that may try another bot than the best; never P0."
         ),
-    ] = 0.1
+    ] = 0.05
     ewma_alpha: Annotated[
         float,
         msgspec.Meta(

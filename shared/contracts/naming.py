@@ -232,6 +232,16 @@ def routing_subject(task_type: str) -> str:
     return f"$KV.{ROUTING_BUCKET}.{task_type}"
 
 
+def bucket_subject(bucket: str, key: str) -> str:
+    """Where a key of a bucket is put and watched."""
+    return f"$KV.{bucket}.{key}"
+
+
+def bot_health_key(bot_id: str) -> str:
+    """Of a bot in the bucket `health`."""
+    return f"bot.{bot_id}"
+
+
 def bucket_stream(bucket: str) -> str:
     """The stream that holds a key-value bucket."""
     return f"KV_{bucket}"

@@ -64,6 +64,7 @@ class Runtime:
     now: Callable[[], datetime] = clock.now
     monotonic: Callable[[], float] = clock.monotonic
     new_id: Callable[[], str] = ids.new_id
+    draw: Callable[[], float] = ids.draw
     codecs: dict[str, Codec[Any]] = field(default_factory=dict)
     strict: set[str] = field(default_factory=set)
     partitions: frozenset[int] = frozenset()

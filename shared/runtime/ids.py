@@ -34,6 +34,11 @@ def seeded(seed: int) -> random.Random:
     return random.Random(seed)  # noqa: S311 - nothing secret hangs on it
 
 
+def draw() -> float:
+    """A number from 0 to 1, 1 excluded, any as probable as another."""
+    return random.random()  # noqa: S311 - nothing secret hangs on it
+
+
 def short_token(nbytes: int = 16) -> str:
     """A secret that nobody guesses, as URL-safe text."""
     return secrets.token_urlsafe(nbytes)

@@ -101,8 +101,24 @@ def test_why_tells_bot_by_bot(run: Run, hive: FakeHive) -> None:
     assert "no bot can do this now" in result.stdout
     assert "number 2 in the queue" in result.stdout
     assert "alpha  it does only testing" in result.stdout
-    assert "1 could do it, best first: beta (2 free slots). Passed over: 3: other engine." in result.stdout
+    assert "It was last given to beta (2 free slots): it had the most free slots" in result.stdout
+    assert "1 could do it. Passed over: 3: other engine." in result.stdout
     assert "next: launch one" in result.stdout
+
+
+def test_why_tells_what_was_known_of_the_candidates_and_the_chance(run: Run, hive: FakeHive) -> None:
+    alpha = Candidate(bot_id=BotId("alpha"), free=3, score=0.91, samples=40)
+    beta = Candidate(bot_id=BotId("beta"), free=1, score=0.5)
+    decision = Decision(
+        candidates=[beta, alpha], candidates_total=2, policy="efficient", explored=True, propensity=0.021
+    )
+    why = Why(id=TaskId("t1"), state="running", explanation="…", waits_for="the_bot", decision=decision)
+    hive.on("GET /v1/tasks/t1/why", document(why))
+
+    told = run("task", "why", "t1").stdout
+
+    assert "beta (1 free slots): another than the best was tried, to learn (chance 2.1%)" in told
+    assert "the best others: alpha (3 free slots, score 0.91 of 40 tasks)." in told
 
 
 def test_a_timeline_has_a_line_for_each_fact(run: Run, hive: FakeHive) -> None:

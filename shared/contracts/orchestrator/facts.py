@@ -63,15 +63,21 @@ class Output(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A bot that could have had the task, with what counted for it."""
+    """A bot that could have had the task, with what counted for it.
+
+    `samples`: how many ends the score is made of. `chance`: how probable it is that exploring takes this one,
+    among all that are tried.
+    """
 
     bot_id: BotId
     free: int
     score: float = 0.0
+    samples: int = 0
+    chance: float = 0.0
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Why this bot: the best candidates (at most five), how many there were, and why others were not.
+    """Why this bot: it, the best others (at most four), how many there were, and why some could not.
 
     `explored`: another than the best was tried. `propensity`: how probable it was that this bot was taken;
     None where that is not known.
@@ -83,6 +89,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     passed_over: dict[str, int] = {}  # reason -> how many bots
     explored: bool = False
     propensity: float | None = None
+    table_sequence: int = 0  # of the newest fact that the scheduler's table had counted; 0: there was none
 
 
 class TaskSubmitted(Fact, frozen=True, kw_only=True):

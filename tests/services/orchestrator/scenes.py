@@ -1,11 +1,13 @@
 """A scene to look at: commits told to a board, bots that are heard, two clocks that stand still."""
 
 from datetime import datetime, timedelta
+from random import Random
 from typing import Any
 
 from services.orchestrator.board import Board, BotChange, Change, TaskChange
 from services.orchestrator.hosts import Hosts
 from services.orchestrator.liveness import Liveness
+from services.orchestrator.opinions import Opinions
 from services.orchestrator.placement import Placement
 from services.orchestrator.reactions import note_leases
 from services.orchestrator.scene import Moment, Scene
@@ -27,8 +29,9 @@ class Stage:
         self.mono = 1000.0
         self.utc = NOON
         board = Board()
+        placement = Placement(board, Opinions(), Random(1).random)
         board.own_partitions(owned)
-        self.scene = Scene(board, Liveness(self.mono), Hosts(), Placement(board))
+        self.scene = Scene(board, Liveness(self.mono), Hosts(), placement)
         self.sequence = 0
         self.config = Config()
 

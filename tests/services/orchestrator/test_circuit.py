@@ -12,6 +12,7 @@ from services.orchestrator.commands import MendCircuit, TripCircuit, TryCircuit
 from services.orchestrator.decider.bot_state import Up
 from services.orchestrator.decider.circuit import Closed, HalfOpen, decide
 from services.orchestrator.outcomes import WINDOW, Mend, Outcome, Trip, judge, outcome_of, remember
+from services.orchestrator.placement import Asked
 from services.orchestrator.steps import Decide, key_of
 from services.orchestrator.waiting import wants_of
 from shared.contracts.orchestrator.commands import CloseCircuit, OpenCircuit
@@ -234,7 +235,7 @@ def opened(stage: Stage, bot_id: str = ALPHA) -> None:
 
 
 def choose(stage: Stage, **wants: Any) -> str | None:
-    choice = stage.scene.placement.choose(T1, wants_of(submitted(**wants)), lambda _: True)
+    choice = stage.scene.placement.choose(Asked(T1, wants_of(submitted(**wants))), lambda _: True)
     return None if choice is None else choice.bot_id
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.orchestrator.decider.bot_state import Up
-from services.orchestrator.placement import Placement, refusal
+from services.orchestrator.placement import Asked, refusal
 from services.orchestrator.waiting import wants_of
 from shared.contracts.orchestrator.facts import BotSpec
 from shared.contracts.words import BotId, Priority, TaskId, TaskType
@@ -27,10 +27,8 @@ from tests.support.scenario import NOON
 
 def choose(stage: Stage, avoid: str | None = None, **wants: object) -> str | None:
     choice = stage.scene.placement.choose(
-        T1,
-        wants_of(submitted(**wants)),
+        Asked(T1, wants_of(submitted(**wants)), avoid=None if avoid is None else BotId(avoid)),
         lambda bot_id: stage.liveness.is_ready(bot_id, stage.mono),
-        None if avoid is None else BotId(avoid),
     )
     return None if choice is None else choice.bot_id
 
@@ -49,17 +47,6 @@ def test_the_bot_with_the_most_free_slots_gets_it() -> None:
     assert choose(stage) == "alpha"
     stage.tell(submitted("t2"), assigned(ALPHA, task_id="t2"))
     assert choose(stage) == "beta"
-
-
-def test_a_better_score_counts_more_than_free_slots() -> None:
-    stage = Stage()
-    stage.up("alpha")
-    stage.up("beta", BotSpec(engine="echo", slots=1))
-    placement = Placement(stage.board, score=lambda bot_id, _: 1.0 if bot_id == BETA else 0.0)
-    choice = placement.choose(T1, wants_of(submitted()), lambda _: True)
-    assert choice is not None
-    assert choice.bot_id == BETA
-    assert [each.score for each in choice.decision.candidates] == [1.0, 0.0]
 
 
 @pytest.mark.parametrize(
@@ -123,10 +110,10 @@ def test_the_decision_says_who_else_could_and_why_others_could_not() -> None:
     stage.up("sh", BotSpec(engine="shell"))
     stage.tell(launched("starting"))
     choice = stage.scene.placement.choose(
-        T1, wants_of(submitted(engine="echo")), lambda bot_id: bot_id != "f"
+        Asked(T1, wants_of(submitted(engine="echo"))), lambda bot_id: bot_id != "a"
     )
     assert choice is not None
-    assert [each.bot_id for each in choice.decision.candidates] == ["a", "b", "c", "d", "e"]
+    assert [each.bot_id for each in choice.decision.candidates] == ["b", "c", "d", "e", "f"]
     assert choice.decision.candidates_total == 5
     assert choice.decision.passed_over == {
         "other_engine": 1,
@@ -169,11 +156,12 @@ def test_a_new_task_gets_a_free_bot_at_once_unless_somebody_waits_for_that_bot()
     stage = Stage()
     stage.up("alpha")
     at_once = stage.scene.placement.at_once
-    choice = at_once(TaskId("new"), wants_of(submitted()), lambda _: True)
+    choice = at_once(Asked(TaskId("new"), wants_of(submitted())), lambda _: True)
     assert choice is not None
     assert stage.board.free(ALPHA) == 2
     stage.tell(submitted("waits"))
-    assert at_once(TaskId("newer"), wants_of(submitted(priority=Priority.P3)), lambda _: True) is None
+    newer = Asked(TaskId("newer"), wants_of(submitted(priority=Priority.P3)))
+    assert at_once(newer, lambda _: True) is None
     assert stage.board.free(ALPHA) == 2
 
 

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from hashlib import sha256
 from pathlib import Path
+from random import Random
 
 from services.orchestrator.answers import Answers
 from services.orchestrator.board import Board
@@ -12,6 +13,7 @@ from services.orchestrator.decider import BOT, TASK
 from services.orchestrator.facts import BOT_CODEC, TASK_CODEC
 from services.orchestrator.hosts import Hosts
 from services.orchestrator.liveness import Liveness
+from services.orchestrator.opinions import Opinions
 from services.orchestrator.performing import Performer
 from services.orchestrator.placement import Placement
 from services.orchestrator.scene import Moment, Scene
@@ -132,7 +134,8 @@ class Workshop:
         self.owned = ALL
         self.connected = True
         board = Board()
-        self.scene = Scene(board, Liveness(self.monotonic()), Hosts(), Placement(board))
+        placement = Placement(board, Opinions(), Random(1).random)
+        self.scene = Scene(board, Liveness(self.monotonic()), Hosts(), placement)
         changes = Rows()
         self.table = Table(
             folder / f"tasks-{instance}.sqlite",
