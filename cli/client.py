@@ -59,6 +59,11 @@ class Client:
             own["Content-Type"] = "application/json"
         return self._send("POST", path, content=content, headers=own, params=_given(params))
 
+    def put(self, path: str, body: object) -> httpx.Response:
+        """Ask for it to be like this."""
+        own = {"Content-Type": "application/json"}
+        return self._send("PUT", path, content=msgspec.json.encode(body), headers=own)
+
     def delete(self, path: str, **params: object) -> httpx.Response:
         """Ask for it to be gone."""
         return self._send("DELETE", path, params=_given(params))

@@ -44,6 +44,7 @@ _NOUNS: Final[dict[str, _Noun]] = {
     "submit": _Noun("cli.submit:submit", "Give the hive something to do."),
     "tasks": _Noun("cli.tasks:tasks", "List tasks."),
     "task": _Noun("cli.task:task", "Show, explain, watch, cancel, resume one task."),
+    "cron": _Noun("cli.cron:cron", "Submit tasks at their times: add, list, run, pause schedules."),
     "send": _Noun("cli.send:send", "Send a message to a bot or a person."),
     "inbox": _Noun("cli.inbox:inbox", "Show what was sent to a bot, or to you."),
     "read": _Noun("cli.inbox:read", "Mark messages as read, and show them."),
