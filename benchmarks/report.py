@@ -103,6 +103,12 @@ FIGURES: Final = (
     ),
     Figure("the same, one of them free, µs", "routing_decision_us.one_free", MOST, {"fsync": 50}),
     Figure("the first choice after a new table, µs", "routing_decision_us.after_news"),
+    Figure(
+        "facts of tasks a scheduler folds when it knows nothing: start → all counted, facts/s",
+        "restart.mode.scheduler_facts_per_s",
+        LEAST,
+        {"os": 5000},
+    ),
 )
 
 

@@ -1,4 +1,4 @@
-"""How long the orchestrator takes to be there again with a long log: many ended tasks, and a start."""
+"""How long services take to be there again with a long log: many ended tasks, and a start."""
 
 import asyncio
 import contextlib
@@ -24,6 +24,7 @@ from shared.contracts.orchestrator.facts import (
     TaskSubmitted,
 )
 from shared.contracts.orchestrator.queries import GetCounts
+from shared.contracts.scheduler.queries import GetTypePerformance
 from shared.contracts.words import BotId, Priority, TaskId, TaskType
 from shared.kernel.codec import encode
 from shared.kernel.errors import Unavailable
@@ -43,11 +44,15 @@ WRITERS: Final = 256
 WITHIN_S: Final = 600.0
 STORE_BYTES_MAX: Final = 8 * 1024**3
 MB: Final = 1_000_000
+FACTS_PER_TASK: Final = 3
 ALPHA: Final = BotId("bench-0")
 
 
 def measure(folder: Path, tasks: int = TASKS) -> dict[str, Any]:
-    """Seconds until an orchestrator answers, without a view and with the one it left; and its memory."""
+    """Seconds until an orchestrator answers, without a view and with the one it left; and its memory.
+
+    And how many facts of tasks a scheduler folds in a second when it builds all it knows from the log.
+    """
     authority = create_authority(folder / "keys")
     config = BrokerConfig(
         authority=authority, store_dir=folder / "store", durability="os", file_bytes_max=STORE_BYTES_MAX
@@ -59,14 +64,16 @@ def measure(folder: Path, tasks: int = TASKS) -> dict[str, Any]:
         asyncio.run(_fill(place, tasks))
         first = asyncio.run(_start(place, tasks))
         again = asyncio.run(_start(place, tasks))
+        fold_s = asyncio.run(_fold(place, tasks))
     finally:
         broker.stop()
     label = f"{tasks // 1000}k"
-    return {
+    starts = {
         f"{name}_{label}_{unit}": value
         for name, start in (("first_start", first), ("restart", again))
         for unit, value in start.items()
     }
+    return {**starts, "scheduler_facts_per_s": round(FACTS_PER_TASK * tasks / fold_s)}
 
 
 class _Place:
@@ -161,7 +168,7 @@ async def _start(place: _Place, tasks: int) -> dict[str, float]:
     gateway = await connect(place.settings("gateway"))
     began = time.perf_counter()
     try:
-        with _orchestrator(place) as process:
+        with _service(place, "orchestrator") as process:
             await _counts_all(gateway, tasks)
             return {
                 "s": round(time.perf_counter() - began, 2),
@@ -182,9 +189,26 @@ async def _counts_all(gateway: Connection, tasks: int) -> None:
             await asyncio.sleep(0.02)
 
 
+async def _fold(place: _Place, tasks: int) -> float:
+    """From the start of a scheduler that knows nothing until it counts every task, in seconds."""
+    gateway = await connect(place.settings("gateway"))
+    ask, began = Asker(gateway), time.perf_counter()
+    try:
+        with _service(place, "scheduler"):
+            async with asyncio.timeout(WITHIN_S):
+                while True:
+                    with contextlib.suppress(Unavailable):
+                        known = (await ask(GetTypePerformance(type=TaskType.OTHER))).bots
+                        if sum(bot.samples for bot in known) == tasks:
+                            return time.perf_counter() - began
+                    await asyncio.sleep(0.02)
+    finally:
+        await gateway.close()
+
+
 @contextlib.contextmanager
-def _orchestrator(place: _Place) -> Iterator[subprocess.Popen[bytes]]:
-    settings = place.settings("svc-orchestrator")
+def _service(place: _Place, name: str) -> Iterator[subprocess.Popen[bytes]]:
+    settings = place.settings(f"svc-{name}")
     environment = {
         **os.environ,
         "HIVE_NATS_URL": settings.nats_url,
@@ -193,9 +217,9 @@ def _orchestrator(place: _Place) -> Iterator[subprocess.Popen[bytes]]:
         "HIVE_INSTANCE": settings.instance,
         "HIVE_DURABILITY": settings.durability,
     }
-    with (place.folder / "orchestrator.log").open("ab") as log:
+    with (place.folder / f"{name}.log").open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "services.orchestrator"], cwd=ROOT, env=environment, stdout=log, stderr=log
+            [sys.executable, "-m", f"services.{name}"], cwd=ROOT, env=environment, stdout=log, stderr=log
         )
         try:
             yield process
