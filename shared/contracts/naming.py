@@ -202,9 +202,14 @@ def children_subject(bot_id: str) -> str:
     return f"children.{bot_id}"
 
 
-def dead_subject(service: str, letter_id: str) -> str:
-    """One dead letter; the newest message on the subject is its state."""
-    return f"dead.{service}.{letter_id}"
+def dead_subject(service: str, aggregate_id: str, letter_id: str) -> str:
+    """One dead letter about an aggregate; the newest message on the subject is its state."""
+    return f"dead.{service}.{aggregate_id}.{letter_id}"
+
+
+def aggregate_id_of(command_subject: str) -> str:
+    """What a command is about, wherever it is sent or stored: the last token of its subject."""
+    return command_subject.rpartition(".")[2]
 
 
 def query_subject(service: str, query: str) -> str:

@@ -10,7 +10,7 @@ import msgspec
 def wish_hash(wish: msgspec.Struct) -> str:
     """The same for wishes that say the same.
 
-    A field with its default counts as left out, written or not: so a field that is added later changes no hash.
+    A field with its default counts as left out, written or not: one that is added later changes no hash.
     A moment counts as what it is in UTC.
     """
     return sha256(msgspec.json.encode(_said(wish))).hexdigest()

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from shared.contracts.dead import DeadLetter, DeadLetters, GetDead, ListDead
-from shared.contracts.naming import DEAD, dead_subject
+from shared.contracts.naming import DEAD, aggregate_id_of, dead_subject, is_token
 from shared.contracts.words import BROKER_PAYLOAD_BYTES_MAX
 from shared.kernel.codec import encode
 from shared.kernel.errors import NotFound, Unavailable
@@ -61,7 +61,7 @@ class DeadLetterBox:
 
     async def get(self, letter_id: str) -> DeadLetter:
         """One letter; NotFound when there is none of that id."""
-        stored = await peek(self._connection, DEAD, dead_subject(self._service, letter_id))
+        stored = await peek(self._connection, DEAD, dead_subject(self._service, "*", letter_id))
         if stored is None:
             raise NotFound("dead_letter_not_found", f"{self._service} has no dead letter {letter_id}")
         return _LETTER.decode(stored.data)
@@ -72,7 +72,9 @@ class DeadLetterBox:
 
     async def list(self, query: ListDead) -> DeadLetters:
         """The letters that are asked for, newest first."""
-        subjects = dead_subject(self._service, "*")
+        if query.key is not None and not is_token(query.key):
+            return DeadLetters(items=[], total=0)
+        subjects = dead_subject(self._service, query.key or "*", "*")
         letters = [_LETTER.decode(each.data) for each in await every(self._connection, DEAD, subjects)]
         return page(letters, query)
 
@@ -84,9 +86,12 @@ class DeadLetterBox:
 
     async def _write(self, letter: DeadLetter) -> None:
         try:
-            await self._publisher.publish(dead_subject(self._service, letter.id), encode(letter))
+            await self._publisher.publish(self._subject(letter), encode(letter))
         except BrokerRefused as refused:
             raise Unavailable(f"the dead letters take nothing now: {refused}") from refused
+
+    def _subject(self, letter: DeadLetter) -> str:
+        return dead_subject(self._service, aggregate_id_of(letter.subject), letter.id)
 
 
 def place(letter: DeadLetter) -> tuple[datetime, str]:
@@ -102,7 +107,7 @@ def page(letters: Iterable[DeadLetter], query: ListDead) -> DeadLetters:
         for letter in letters
         if letter.state == wanted
         and (query.before is None or place(letter) < query.before)
-        and (query.key is None or letter.subject.rpartition(".")[2] == query.key)
+        and (query.key is None or aggregate_id_of(letter.subject) == query.key)
     ]
     found.sort(key=place, reverse=True)
     return DeadLetters(items=_that_fit(found[: query.limit]), total=len(found))

@@ -119,7 +119,7 @@ def _service(service: str, aggregates: Subjects) -> Subjects:
         *(naming.event_subject(aggregate, "*") for aggregate in aggregates),
         naming.audit_subject(service),
         naming.command_subject("*", naming.service_sender(service), "*"),
-        naming.dead_subject(service, "*"),
+        naming.dead_subject(service, "*", "*"),
         "_INBOX.>",  # outcomes and answers, to whoever asked
         "_R_.>",  # answers into the bots' account
         *_follow(naming.EVENTS),

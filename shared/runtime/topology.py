@@ -126,7 +126,7 @@ def dead(replicas: int) -> StreamConfig:
     """The dead letters: the newest message on a subject is the letter's state."""
     return StreamConfig(
         name=naming.DEAD,
-        subjects=(naming.dead_subject("*", "*"),),
+        subjects=(naming.dead_subject("*", "*", "*"),),
         discard="new",
         max_age=ns(DEAD_FOR),
         max_bytes=DEAD_BYTES_MAX,

@@ -105,7 +105,7 @@ async def test_a_bot_cannot_speak_for_another_or_touch_the_log(server: LocalBrok
         "run.bob",
         "evt.task.t1",
         "evt.audit.orchestrator",
-        "dead.orchestrator.1",
+        "dead.orchestrator.t1.1",
         "ask.orchestrator.GetTask",
         "host.local.order",
         "host.local.report",
@@ -209,7 +209,7 @@ async def test_a_service_writes_only_in_its_own_name(server: LocalBroker, servic
         naming.audit_subject(other),
         naming.command_subject(other, naming.service_sender(other), "x"),
         naming.command_subject(other, "bot-ada", "x"),
-        naming.dead_subject(other, "1"),
+        naming.dead_subject(other, "t1", "1"),
         f"$KV.seats.{other}.blue",
         f"$KV.suspects.{other}.1",
         "$KV.config.current",
@@ -223,7 +223,7 @@ async def test_a_service_writes_only_in_its_own_name(server: LocalBroker, servic
         f"evt.{WRITES[service]}.x",
         naming.audit_subject(service),
         naming.command_subject(other, sender, "x"),
-        naming.dead_subject(service, "1"),
+        naming.dead_subject(service, "t1", "1"),
         f"$KV.seats.{service}.blue",
         f"$KV.suspects.{service}.1",
         f"$JS.API.CONSUMER.MSG.NEXT.{naming.command_stream(service)}.{service}-green",
@@ -289,7 +289,12 @@ ANSWERED_BY_THE_BROKER = [
     ("cmd.orchestrator.bot-ada.t1", b"{}"),
     ("live.ada.t1", b"{}"),
 ]
-TARGETS = ["evt.task.t1", "$JS.API.STREAM.DELETE.DEAD", "$KV.seats.orchestrator.blue", "dead.orchestrator.1"]
+TARGETS = [
+    "evt.task.t1",
+    "$JS.API.STREAM.DELETE.DEAD",
+    "$KV.seats.orchestrator.blue",
+    "dead.orchestrator.t1.1",
+]
 
 
 async def _stored(ops: Connection, stream: str) -> int:

@@ -7,8 +7,8 @@ from contextlib import AsyncExitStack, suppress
 import msgspec
 import pytest
 
-from shared.contracts.dead import ReplayDead
-from shared.contracts.naming import command_consumer, command_stream
+from shared.contracts.dead import ListDead, ReplayDead
+from shared.contracts.naming import command_consumer, command_stream, dead_subject
 from shared.kernel.codec import encode
 from shared.kernel.errors import Unavailable
 from shared.kernel.messages import AlreadySo, Committed, Envelope, Failed, Refused
@@ -350,3 +350,19 @@ async def test_a_dead_letter_that_is_refused_when_decided_again_is_on_record(ben
     [record] = await every(bench.gateway, "EVENTS", "evt.audit.orchestrator")
     assert b"no_note" in record.data
     assert await bench.letters() == []
+
+
+async def test_who_asks_for_the_letters_about_one_thing_reads_no_others(bench: Bench) -> None:
+    await bench.handler()
+    for letter_id, key in (("one", "n"), ("two", "n"), ("three", "other")):
+        subject = f"cmd.orchestrator.7.gateway.{key}"
+        await bench.dead.put(letter_id, subject=subject, headers={}, body=b"", reason="failed", attempts=5)
+    publisher = await bench.publisher(bench.owner)
+    await publisher.publish(dead_subject(SERVICE, "more", "four"), b"who reads this stumbles")
+
+    about = await bench.dead.list(ListDead(key="n"))
+
+    assert (sorted(letter.id for letter in about.items), about.total) == (["one", "two"], 2)
+    for nothing in ("unknown", "*", ">", "n.one"):
+        assert (await bench.dead.list(ListDead(key=nothing))).items == []
+    assert (await bench.dead.get("three")).subject.endswith(".other")

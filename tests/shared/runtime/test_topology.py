@@ -136,7 +136,7 @@ async def test_the_newest_message_about_a_dead_letter_replaces_the_older(broker:
     await ensure(operator)
     service = await connect(broker.settings("svc-orchestrator"))
     for body in (b"dead", b"replayed"):
-        await service.request("dead.orchestrator.1", body, timeout=5)
+        await service.request("dead.orchestrator.t1.1", body, timeout=5)
     info = await _info(operator, "STREAM.INFO.DEAD")
     assert isinstance(info["state"], dict)
     assert (info["state"]["messages"], info["state"]["last_seq"]) == (1, 2)
