@@ -60,9 +60,19 @@ class LiveOutput(Protocol):
 class _Place(msgspec.Struct):
     token: int
     index: int
+    text: str
+    channel: str = "out"
 
 
 _place = msgspec.json.Decoder(_Place)
+
+
+def _read(data: bytes) -> _Place | None:
+    """A chunk, if it is one: a bot may publish whatever it likes."""
+    try:
+        return _place.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
 
 
 class _State(msgspec.Struct, frozen=True):
@@ -239,8 +249,9 @@ class BrokerLive:
             row.restart()
             return
         found = await peek(self._connection, LIVE, _subject(task_id), row.seen)
-        if found is not None and found.sequence == row.seen:
-            row.stand(_place.decode(found.data))
+        place = None if found is None or found.sequence != row.seen else _read(found.data)
+        if place is not None:
+            row.stand(place)
 
     async def _info(self) -> _Info:
         """Which stream it is, and its end; Unavailable while it is not there: then it will begin anew."""
@@ -269,8 +280,11 @@ class Row:
         self.seen = 0
 
     def take(self, arrived: Arrived) -> list[Piece | Gap]:
-        """The chunk, after a gap if there is one before it."""
-        place = _place.decode(arrived.data)
+        """The chunk, after a gap if there is one before it; nothing, if it cannot be read."""
+        place = _read(arrived.data)
+        if place is None:
+            self.seen = arrived.sequence
+            return []
         expected = self._next if place.token == self._token else 0
         words: list[Piece | Gap] = []
         if self._unknown:

@@ -1,5 +1,7 @@
 """Live output: in order, with a word where some is missing."""
 
+import pytest
+
 from shared.kernel.codec import encode
 from shared.runtime.follow import Arrived
 from shared.runtime.live import Gap, Piece, Row, _Place
@@ -36,13 +38,28 @@ def test_a_reader_whose_last_chunk_is_gone_is_told_of_a_gap_of_unknown_size() ->
 
 def test_a_reader_whose_last_chunk_is_there_goes_on_without_a_gap() -> None:
     row = Row(7)
-    row.stand(_Place(token=5, index=11))
+    row.stand(_Place(token=5, index=11, text="x"))
     assert words(row, chunk(30, 12)) == [30]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\xff",
+        b"[]",
+        b'{"token": 5, "index": "1", "text": "x"}',
+        b'{"token": 5, "index": 1, "text": 7}',
+        b'{"token": 5, "index": 1}',
+    ],
+)
+def test_what_is_no_chunk_is_passed_over(data: bytes) -> None:
+    assert words(Row(0), chunk(3, 0), Arrived("subject", 4, data), chunk(5, 1)) == [3, 5]
 
 
 def test_a_stream_begun_anew_is_read_from_its_beginning() -> None:
     row = Row(700)
-    row.stand(_Place(token=5, index=11))
+    row.stand(_Place(token=5, index=11, text="x"))
     row.restart()
     assert row.seen == 0
     assert words(row, chunk(2, 15)) == [Gap(after=0, before=2, missing=3), 2]
