@@ -2,14 +2,19 @@
 
 from collections import deque
 from collections.abc import Hashable
+from datetime import UTC, datetime
 from enum import Enum
-from typing import Final
+from typing import Any, Final
+
+import msgspec
 
 from shared.contracts.messenger.protocol import Mail
-from shared.contracts.words import LANE_WINDOW, MessageId, Party, Priority
+from shared.contracts.words import LANE_WINDOW, MessageId, MessageKind, Party, Priority
 
 WEIGHTS: Final = {Priority.P1: 8, Priority.P2: 4, Priority.P3: 1}
 """P0 comes before all others; these take turns."""
+
+_NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 REMEMBERED: Final = 4 * LANE_WINDOW * len(Priority)  # messages that are known when they come again
 
@@ -23,12 +28,51 @@ class Arrival(Enum):
     AMISS = "amiss"  # not the next one of its lane: the session must begin anew
 
 
+class _Torn(msgspec.Struct):
+    """As much of a mail as sends it back."""
+
+    session: str
+    index: int
+    message_id: MessageId
+    delivery: int
+    chain: Any = ""
+
+
+_torn = msgspec.json.Decoder(_Torn)
+
+
+def torn(data: bytes, priority: Priority) -> Mail | None:
+    """What can be read of a mail that cannot be read as a whole; None if that does not say which it is."""
+    try:
+        part = _torn.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return Mail(
+        session=part.session,
+        index=part.index,
+        message_id=part.message_id,
+        delivery=part.delivery,
+        sequence=0,
+        sender=Party(""),
+        content="",
+        priority=priority,
+        kind=MessageKind.NOTE,
+        sent_at=_NEVER,
+        expires_at=_NEVER,
+        chain=part.chain if isinstance(part.chain, str) else part.message_id,
+    )
+
+
 class Session:
     """The mails of one session: of each lane they come with the indexes 0, 1, 2 and so on."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self._next = dict.fromkeys(Priority, 0)
+
+    def skip(self, priority: Priority) -> None:
+        """The next one of a lane came, and nothing of it could be read."""
+        self._next[priority] += 1
 
     def arrive(self, mail: Mail) -> Arrival:
         """NEW where it is the next one, and then the one after it is."""
@@ -159,6 +203,10 @@ class Lanes:
             return Arrival.KNOWN
         self._known.add(key)
         return Arrival.NEW
+
+    def skip(self, priority: Priority) -> None:
+        """A mail came of which nothing can be read: the one after it is the next one."""
+        self._session.skip(priority)
 
     def add(self, mail: Mail) -> None:
         """It waits from now on."""

@@ -11,11 +11,11 @@ import msgspec
 from nats.aio.msg import Msg  # noqa: TID251
 
 from bots.endings import Ending, Expired, Left, Read, Returned, Taken, word, word_id
-from bots.mail import Arrival, Lanes
+from bots.mail import Arrival, Lanes, torn
 from bots.outbox import Outbox
 from shared.contracts.messenger.protocol import Hello, HelloAnswer, Mail
-from shared.contracts.naming import GREETING, inbox_subject, mail_subject
-from shared.contracts.words import BotId, MessageId
+from shared.contracts.naming import GREETING, LANES, inbox_subject, mail_subject
+from shared.contracts.words import BotId, MessageId, Priority
 from shared.kernel.codec import encode
 from shared.kernel.errors import Unavailable
 from shared.runtime.clock import now
@@ -28,6 +28,8 @@ TAKEN_AFTER_S: Final = 0.005
 ANSWERED_WITHIN_S: Final = 2.0
 AGAIN_FIRST_S: Final = 0.1
 AGAIN_MAX_S: Final = 5.0
+
+_PRIORITY_OF: Final = dict(zip(LANES, Priority, strict=True))
 
 _mails = msgspec.json.Decoder(Mail)
 _answers = msgspec.json.Decoder(HelloAnswer)
@@ -161,8 +163,8 @@ class Mailbox:
             return
         try:
             mail = _mails.decode(message.data)
-        except msgspec.DecodeError:
-            _log.exception("a mail cannot be read")
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            self._give_back(message, str(error))
             return
         match self._lanes.arrive(mail):
             case Arrival.NEW if self._reader.hears(mail):
@@ -177,6 +179,16 @@ class Mailbox:
                 self._greet.set()
             case Arrival.KNOWN | Arrival.FOREIGN:
                 pass
+
+    def _give_back(self, message: Msg, flaw: str) -> None:
+        """A mail that we cannot read has been delivered all the same: it has its index, and fails."""
+        priority = _PRIORITY_OF[message.subject.rpartition(".")[2]]
+        _log.warning("a mail of %s cannot be read: %s", priority, flaw)
+        mail = torn(message.data, priority)
+        if mail is None:
+            self._lanes.skip(priority)
+        elif self._lanes.arrive(mail) is Arrival.NEW:
+            self._say(mail, Returned("unreadable", flaw, retryable=False))
 
     def _look(self) -> None:
         while self._begins and (mail := self._lanes.next()) is not None:

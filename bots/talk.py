@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final, assert_never
+from typing import Final, NamedTuple, assert_never
+
+import msgspec
 
 from bots.outbox import Outbox
 from shared.contracts.messenger.commands import PostMessage
@@ -11,6 +13,7 @@ from shared.contracts.messenger.protocol import Mail
 from shared.contracts.words import (
     MESSAGE_CHARS_MAX,
     MESSAGE_TTL_DEFAULT,
+    MESSAGE_TTL_MIN,
     BotId,
     MessageId,
     MessageKind,
@@ -22,8 +25,8 @@ from shared.kernel.messages import AlreadySo, Committed, Outcome, Refused
 from shared.runtime.ids import derived_id, new_id
 
 ASK_WITHIN_S: Final = 60.0
-TTL_MIN_S: Final = 1.0  # of any message
-ANSWERED_BEFORE: Final = "message_exists"  # with other words, by a process that did not live to say so
+ID_TAKEN: Final = "message_exists"
+"""By somebody else: whoever knows a message's id can tell its answer's, and use it first."""
 
 
 class Failed(Exception):
@@ -49,13 +52,20 @@ class NoAnswer(TimeoutError):
     """Nobody answered a question in time. The message itself was sent, or may still be."""
 
 
+class _Question(NamedTuple):
+    """One that waits for its answer."""
+
+    whom: Party
+    answer: asyncio.Future[Mail]
+
+
 class Talk:
     """Speaks for one bot. What it sends to one recipient with one priority stays in order."""
 
     def __init__(self, bot_id: BotId, outbox: Outbox) -> None:
         self._bot_id = bot_id
         self._outbox = outbox
-        self._asked: dict[MessageId, asyncio.Future[Mail]] = {}
+        self._asked: dict[MessageId, _Question] = {}
 
     async def send(
         self,
@@ -98,10 +108,10 @@ class Talk:
             content=content,
             priority=priority,
             kind=kind,
-            ttl_s=max(TTL_MIN_S, within_s),
+            ttl_s=max(MESSAGE_TTL_MIN.total_seconds(), within_s),
         )
         answer: asyncio.Future[Mail] = asyncio.get_running_loop().create_future()
-        self._asked[question.message_id] = answer
+        self._asked[question.message_id] = _Question(question.recipient, answer)
         limit = asyncio.timeout(within_s)
         try:
             async with limit:
@@ -115,11 +125,11 @@ class Talk:
             del self._asked[question.message_id]
 
     def hear(self, mail: Mail) -> bool:
-        """Whether it is the answer that a question waits for, which has it now."""
-        waiting = self._asked.get(mail.in_reply_to) if mail.in_reply_to is not None else None
-        if waiting is None or waiting.done():
+        """Whether it is the answer that a question waits for, from who was asked: then it is told."""
+        asked = self._asked.get(mail.in_reply_to) if mail.in_reply_to is not None else None
+        if asked is None or asked.whom != mail.sender or asked.answer.done():
             return False
-        waiting.set_result(mail)
+        asked.answer.set_result(mail)
         return True
 
     async def answer(
@@ -137,8 +147,10 @@ class Talk:
             error=error,
         )
         outcome = await self._post(command, mail.chain)
-        if not (isinstance(outcome, Refused) and outcome.code == ANSWERED_BEFORE):
-            check_accepted(outcome)
+        if isinstance(outcome, Refused) and outcome.code == ID_TAKEN:
+            command = msgspec.structs.replace(command, message_id=MessageId(new_id()))
+            outcome = await self._post(command, mail.chain)
+        check_accepted(outcome)
         return command.message_id
 
     async def _post(self, command: PostMessage, chain: str) -> Outcome:

@@ -35,7 +35,11 @@ COMMANDS = Codec[Word | PostMessage](Word | PostMessage)
 
 
 class Postmaster:
-    """Hears one hive's bots. `answering` off: a Hello comes in vain. `lose`: mails that do not arrive."""
+    """Hears one hive's bots. `answering` off: a Hello comes in vain. `lose`: mails that do not arrive.
+
+    `refused`: why there is none for a recipient; `taken`: ids of messages that others used; `spoilt`: what
+    the mail of a message says otherwise than any bot can read.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
@@ -43,6 +47,8 @@ class Postmaster:
         self.lose = 0
         self.returns_at_once = True
         self.refused: dict[str, str] = {}
+        self.taken: set[str] = set()
+        self.spoilt: dict[str, dict[str, Any]] = {}
         self.hellos: list[Hello] = []
         self.words: list[Word] = []
         self.posts: list[PostMessage] = []
@@ -131,14 +137,18 @@ class Postmaster:
         if self.lose:
             self.lose -= 1
             return
-        pushed = msgspec.structs.replace(sent, session=session, index=index)
-        await self.connection.publish(naming.inbox_subject(bot, sent.priority.lower()), encode(pushed))
+        pushed = encode(msgspec.structs.replace(sent, session=session, index=index))
+        if (spoilt := self.spoilt.get(sent.message_id)) is not None:
+            pushed = encode({**msgspec.json.decode(pushed, type=dict[str, Any]), **spoilt})
+        await self.connection.publish(naming.inbox_subject(bot, sent.priority.lower()), pushed)
 
     async def _decide(self, body: bytes) -> Outcome:
         envelope = msgspec.json.decode(body, type=Envelope)
         command = COMMANDS.decode(envelope.command)
         match command:
             case PostMessage():
+                if command.message_id in self.taken:
+                    return Refused(command_id=envelope.id, code="message_exists", detail="used by another")
                 if (code := self.refused.get(command.recipient)) is not None:
                     return Refused(command_id=envelope.id, code=code, detail=f"no: {command.recipient}")
                 if all(post.message_id != command.message_id for post in self.posts):

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from shared.contracts.orchestrator.protocol import HeartbeatAnswer
 from shared.contracts.words import MESSAGE_CHARS_MAX, MessageKind, Priority
 from shared.kernel.errors import Unavailable
 from shared.runtime.clock import now
+from shared.runtime.ids import derived_id
 from tests.bots.overseer import Overseer, oversee
 from tests.bots.postmaster import Postmaster, messenger
 from tests.support.nats_server import LocalBroker
@@ -363,6 +365,57 @@ async def test_a_question_waits_for_its_answer_though_every_place_is_taken(stage
     assert (answer.content, answer.sender) == ("three", "beta")
     await stage.postmaster.heard(sent, ReadMessage)
     assert stage.handler.contents == ["wait"] * SLOTS
+
+
+async def test_only_who_was_asked_answers_a_question(stage: Stage) -> None:
+    asking = asyncio.ensure_future(stage.bot.ask("beta", "how many?", within_s=10))
+    await stage.postmaster.until(lambda: bool(stage.postmaster.posts))
+    [question] = stage.postmaster.posts
+    await stage.postmaster.send("a lie", sender="eve", in_reply_to=question.message_id)
+    await stage.handler.until_begun(1)
+    await stage.postmaster.send("three", sender="beta", in_reply_to=question.message_id)
+
+    assert (await asking).content == "three"
+    assert stage.handler.contents == ["a lie"]
+
+
+async def test_an_answer_whose_id_somebody_took_first_is_sent_under_another(stage: Stage) -> None:
+    stage.postmaster.taken.add(derived_id("reply", "a-broadcast-to-all"))
+    sent = await stage.postmaster.send("reply", sender="beta", message_id="a-broadcast-to-all")
+
+    answer = await stage.postmaster.answer_to(sent)
+
+    assert answer.content == "the reply"
+    await stage.postmaster.heard(sent, ReadMessage)
+
+
+@pytest.mark.parametrize(
+    "spoilt", [{"kind": "hologram"}, {"sequence": "first"}, {"content": None, "chain": 7}]
+)
+async def test_a_mail_that_cannot_be_read_is_returned_for_good_and_the_next_is_handled(
+    stage: Stage, spoilt: dict[str, Any]
+) -> None:
+    stage.postmaster.spoilt["strange"] = spoilt
+    strange = await stage.postmaster.send("strange", message_id="strange")
+    plain = await stage.postmaster.send("hello")
+
+    returned = await stage.postmaster.heard(strange, ReturnMessage)
+    await stage.postmaster.heard(plain, ReadMessage)
+
+    assert isinstance(returned, ReturnMessage)
+    assert (returned.code, returned.retryable) == ("unreadable", False)
+    assert stage.handler.contents == ["hello"]
+    assert len(stage.postmaster.hellos) == 1
+
+
+async def test_a_mail_of_which_nothing_can_be_read_does_not_hold_up_the_next(stage: Stage) -> None:
+    stage.postmaster.spoilt["strange"] = {"message_id": 7}
+    await stage.postmaster.send("strange", message_id="strange")
+    plain = await stage.postmaster.send("hello")
+
+    await stage.postmaster.heard(plain, ReadMessage)
+
+    assert len(stage.postmaster.hellos) == 1
 
 
 async def test_a_question_that_nobody_answers_ends_and_a_late_answer_is_a_message(stage: Stage) -> None:
