@@ -7,6 +7,7 @@ import msgspec
 
 from services.messenger.service import Messenger
 from shared.contracts.messenger.protocol import Hello
+from shared.contracts.words import is_name
 
 _hellos = msgspec.json.Decoder(Hello)
 _log = logging.getLogger(__name__)
@@ -33,7 +34,9 @@ class Doors:
         except msgspec.DecodeError as error:
             _log.warning("a hello on %s cannot be read: %s", message.subject, error)
             return
-        if hello.bot_id != message.subject.split(".")[1]:
+        if not is_name(hello.session):
+            _log.warning("a hello on %s names no session: 1 to 50 of A-Z a-z 0-9 _ -", message.subject)
+        elif hello.bot_id != message.subject.split(".")[1]:
             _log.warning("%s on %s speaks for another bot", hello.bot_id, message.subject)
         elif message.reply:
             self._messenger.hear(hello, message.reply)

@@ -81,6 +81,15 @@ class Bot:
                     continue
                 return _answers.decode(answer.data)
 
+    async def is_met(self, session: str) -> bool:
+        """Whether a Hello that names this session is answered."""
+        hello = Hello(bot_id=self.bot_id, session=session)
+        try:
+            await self._client.request(naming.mail_subject(self.bot_id), encode(hello), timeout=1)
+        except NatsError:
+            return False
+        return True
+
     async def until(self, there: Callable[[list[Mail]], bool]) -> list[Mail]:
         """Wait for mail."""
         async with asyncio.timeout(WITHIN_S):

@@ -99,6 +99,13 @@ async def test_mail_that_was_lost_comes_again_after_a_hello(office: Post) -> Non
         ]
 
 
+async def test_a_session_has_a_name_and_not_a_book(office: Post) -> None:
+    async with office.bot("beta") as beta:
+        for session in ("", "a.b", "x" * 51, "x" * 900_000):
+            assert await beta.is_met(session) is False, session[:60]
+        assert await beta.is_met("x" * 50)
+
+
 async def test_what_a_dead_process_had_taken_comes_again_and_only_the_first_counts(office: Post) -> None:
     async with office.bot("beta") as beta:
         await beta.hello()
