@@ -124,6 +124,7 @@ TODO_INTERVAL: Final = timedelta(seconds=5)
 
 MESSAGE_CHARS_MAX: Final = CONTENT_CHARS_MAX
 MESSAGE_TTL_DEFAULT: Final = timedelta(hours=1)
+MESSAGE_TTL_MIN: Final = timedelta(seconds=1)
 MESSAGE_TTL_MAX: Final = timedelta(days=30)
 DELIVERIES_DEFAULT: Final = 3
 DELIVERIES_MAX: Final = 20

@@ -13,6 +13,7 @@ from shared.contracts.words import (
     MESSAGE_CHARS_MAX,
     MESSAGE_TTL_DEFAULT,
     MESSAGE_TTL_MAX,
+    MESSAGE_TTL_MIN,
     MessageId,
     MessageKind,
     Name,
@@ -24,10 +25,14 @@ from shared.kernel.wishes import wish_hash
 from shared.runtime.problems import Refusal, Wrong
 
 PAGE_MAX: Final = 200
-TTL_MIN_S: Final = 0.1
 
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=MESSAGE_CHARS_MAX)]
-Ttl = Annotated[float, msgspec.Meta(ge=TTL_MIN_S, le=MESSAGE_TTL_MAX.total_seconds(), description="Seconds.")]
+Ttl = Annotated[
+    float,
+    msgspec.Meta(
+        ge=MESSAGE_TTL_MIN.total_seconds(), le=MESSAGE_TTL_MAX.total_seconds(), description="Seconds."
+    ),
+]
 Cursor = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,18}(?!\n)$")]
 Limit = Annotated[int, msgspec.Meta(ge=1, le=PAGE_MAX)]
 MessageState = Literal["pending", "delivered", "read", "failed", "expired"]

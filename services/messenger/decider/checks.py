@@ -8,11 +8,11 @@ from shared.contracts.words import (
     DELIVERIES_MAX,
     MESSAGE_CHARS_MAX,
     MESSAGE_TTL_MAX,
+    MESSAGE_TTL_MIN,
     is_name,
 )
 from shared.kernel.errors import Rejected
 
-TTL_MIN_S: Final = 1.0
 PERSON_CHARS_MAX: Final = 101  # `@` and the name of a key
 REASON_CHARS_MAX: Final = 2_000
 _CODE: Final = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
@@ -75,9 +75,9 @@ def _check_content(content: str) -> None:
 
 
 def _check_ttl(ttl_s: float) -> None:
-    longest = MESSAGE_TTL_MAX.total_seconds()
+    shortest, longest = MESSAGE_TTL_MIN.total_seconds(), MESSAGE_TTL_MAX.total_seconds()
     _check(
-        TTL_MIN_S <= ttl_s <= longest, "bad_ttl_s", f"`ttl_s` must be {TTL_MIN_S:g} to {longest:g} seconds"
+        shortest <= ttl_s <= longest, "bad_ttl_s", f"`ttl_s` must be {shortest:.0f} to {longest:.0f} seconds"
     )
 
 

@@ -117,7 +117,7 @@ async def test_the_same_wish_written_otherwise_is_the_same(hive: ApiHive) -> Non
         ({"content": "x" * 10_001}, "/content"),
         ({"priority": "P4"}, "/priority"),
         ({"kind": "letter"}, "/kind"),
-        ({"ttl_s": 0}, "/ttl_s"),
+        ({"ttl_s": 0.9}, "/ttl_s"),
         ({"deliveries_max": 21}, "/deliveries_max"),
         ({"in_reply_to": "a/b"}, "/in_reply_to"),
         ({"colour": "red"}, "/colour"),
