@@ -9,17 +9,30 @@ import msgspec
 import pytest
 from nats.errors import Error as NatsError
 
+from shared.contracts.naming import routing_subject
 from shared.contracts.orchestrator.commands import LaunchBot, RetireBot
 from shared.contracts.orchestrator.facts import BotSpec, RetryPolicy
 from shared.contracts.orchestrator.protocol import FileAnswer
-from shared.contracts.orchestrator.queries import AwaitTask, GetCounts, GetFile, GetTask, ListTasks, PutFile
+from shared.contracts.orchestrator.queries import (
+    AwaitTask,
+    GetCounts,
+    GetFile,
+    GetTask,
+    GetWhy,
+    ListTasks,
+    PutFile,
+)
+from shared.contracts.scheduler.routing import RoutingTable, Standing
 from shared.contracts.words import (
     BOT_IS_SILENT_AFTER,
     BOT_STOPS_ITSELF_AFTER,
     BotId,
+    Priority,
     SideEffects,
     TaskId,
+    TaskType,
 )
+from shared.kernel.codec import encode
 from shared.kernel.messages import Committed, Refused
 from shared.runtime.clock import monotonic, now
 from tests.services.orchestrator.builders import submit
@@ -213,3 +226,33 @@ async def test_a_view_that_breaks_under_a_running_process_is_built_again(running
         await running.until(is_listed)
         assert (await running.ask(ListTasks())).items[1:] == before.items
         assert running._processes[0].poll() is None
+
+
+async def test_a_task_goes_to_whom_the_scheduler_knows_to_be_the_best(tmp_path: Path) -> None:
+    known = Standing(
+        samples=9,
+        successes=9.0,
+        failures=0.0,
+        success=1.0,
+        speed=0.5,
+        cost_usd=0.0,
+        score=0.8,
+        confidence=0.9,
+        trusted=True,
+    )
+    bots = {BotId("alpha"): msgspec.structs.replace(known, score=0.3), BotId("beta"): known}
+    table = RoutingTable(type=TaskType.CODE, at=now(), sequence=1, policy="efficient", bots=bots)
+    async with hive(tmp_path) as one:
+        async with one.broker.client("svc-scheduler") as scheduler:
+            await scheduler.request(routing_subject(TaskType.CODE), encode(table), timeout=5)
+        one.start_orchestrator()
+        async with one.launched("alpha") as alpha, one.launched("beta") as beta:
+            alpha.keep_beating()
+            beta.keep_beating()
+            await one.committed(submit("task-1", priority=Priority.P0))
+            assignment = await beta.take()
+            why = await one.ask(GetWhy(task_id=assignment.task_id))
+
+    assert why.decision is not None
+    assert (why.decision.policy, why.decision.propensity) == ("efficient", 1.0)
+    assert [(each.bot_id, each.score) for each in why.decision.candidates] == [("beta", 0.8), ("alpha", 0.3)]
