@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -20,7 +20,7 @@ from shared.contracts.scheduler.schedules import (
 from shared.contracts.words import TaskId
 from shared.kernel.messages import Recorded
 
-CAUSES_KEPT = 32  # a command comes again only while it is not acknowledged: a few seconds
+CAUSES_KEPT: Final = 8  # a command comes again only while it is not acknowledged: a few seconds
 
 _change = msgspec.structs.replace
 

@@ -17,8 +17,9 @@ from services.scheduler.decider.schedule_state import (
     State,
     evolve,
 )
+from services.scheduler.expression import parse
 from services.scheduler.schedule_commands import NoteRefused, ScheduleWish, Tick
-from services.scheduler.timetable import Found, Once, due_after, due_between, parse
+from services.scheduler.timetable import Found, Once, due_after, due_between
 from shared.contracts.scheduler.schedules import (
     COUNTED_MAX,
     LATE_AFTER,
@@ -102,7 +103,11 @@ def wakes_at(schedule: Schedule) -> datetime | None:
     """When there is something to decide next; None: never, as things are."""
     if schedule.paused:
         return None
-    due_at = next(due_after(schedule.timetable, schedule.anchor, schedule.cursor), None)
+    try:
+        timetable = schedule.timetable
+    except Rejected:
+        return None  # its time zone, say, is gone from this machine: who looks at it is told
+    due_at = next(due_after(timetable, schedule.anchor, schedule.cursor), None)
     return None if due_at is None else fires_at(schedule, due_at)
 
 

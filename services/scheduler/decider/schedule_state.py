@@ -5,7 +5,8 @@ from typing import Final, assert_never
 
 import msgspec
 
-from services.scheduler.timetable import Timetable, parse
+from services.scheduler.expression import parse
+from services.scheduler.timetable import Timetable
 from shared.contracts.scheduler.schedules import (
     ScheduleAdded,
     ScheduleChanged,

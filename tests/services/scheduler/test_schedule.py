@@ -278,3 +278,9 @@ def test_a_virtual_clock_walks_over_the_days_on_which_clocks_change(zone: str, f
         state = SCHEDULE.fold(state, facts, 2, at)
         at += timedelta(minutes=1)
     assert fires == seen
+
+
+def test_a_schedule_whose_time_zone_is_gone_waits_and_harms_no_other() -> None:
+    state = past(added(plan(timezone="Mars/Olympus"))).state
+    assert isinstance(state, Schedule)
+    assert wakes_at(state) is None

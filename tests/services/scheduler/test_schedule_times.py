@@ -7,7 +7,8 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given, strategies
 
-from services.scheduler.timetable import due_after, due_between, parse
+from services.scheduler.expression import parse
+from services.scheduler.timetable import due_after, due_between
 from shared.kernel.errors import Rejected
 
 ANCHOR = datetime(2026, 1, 1, tzinfo=UTC)
