@@ -26,6 +26,7 @@ IMPORTED_FIRST: Final = (
     "services.gateway.__main__",
     "services.orchestrator.__main__",
     "services.messenger.__main__",
+    "services.scheduler.__main__",
     "bots.__main__",
 )
 KEY_BYTES: Final = 32

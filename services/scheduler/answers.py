@@ -55,7 +55,7 @@ class Answers:
 
     def table(self, kind: TaskType) -> RoutingTable:
         """What is to be published of a type: of the bots that are not retired."""
-        policy, book = policy_of(self._config()), self._books.book(kind)
+        policy, book = policy_of(self._config()), self._books.look(kind)
         standings = {
             bot: standing
             for bot, standing in self._standings(kind, policy).items()
@@ -66,7 +66,7 @@ class Answers:
     async def get_recommendations(self, query: GetRecommendations) -> Recommendations:
         """Who should do tasks of a type, and why."""
         await self._seen(query.at_least)
-        policy, book = policy_of(self._config()), self._books.book(query.type)
+        policy, book = policy_of(self._config()), self._books.look(query.type)
         ranked, others = rank(
             query.type, self._standings(query.type, policy), self._books.fleet, book, policy
         )
@@ -90,12 +90,11 @@ class Answers:
     async def get_type_performance(self, query: GetTypePerformance) -> TypePerformance:
         """How tasks of a type went."""
         await self._seen(query.at_least)
-        policy, book = policy_of(self._config()), self._books.book(query.type)
-        runs = {name: round(book.runs.quantile(share), 6) for name, share in SHARES.items()}
+        policy, book = policy_of(self._config()), self._books.look(query.type)
         return TypePerformance(
             type=query.type,
             recent=len(book.runs),
-            run_s=runs if len(book.runs) else {},
+            run_s={name: round(book.runs.quantile(share), 6) for name, share in SHARES.items() if book.runs},
             bots=tuple(
                 self._performance(query.type, bot, policy) for bot in sorted(book.ledgers)[:LIMIT_MAX]
             ),
@@ -144,13 +143,13 @@ class Answers:
         )
 
     def _standings(self, kind: TaskType, policy: Policy) -> dict[BotId, Standing]:
-        book = self._books.book(kind)
+        book = self._books.look(kind)
         return {
             bot: standing_of(ledger, book.runs, book.costs, policy) for bot, ledger in book.ledgers.items()
         }
 
     def _performance(self, kind: TaskType, bot: BotId, policy: Policy) -> Performance:
-        book = self._books.book(kind)
+        book = self._books.look(kind)
         ledger = book.ledgers[bot]
         return performance_of(bot, kind, ledger, standing_of(ledger, book.runs, book.costs, policy))
 

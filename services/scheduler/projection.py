@@ -74,11 +74,15 @@ class Books:
         self.fleet: dict[BotId, Member] = {}
 
     def book(self, kind: TaskType) -> Book:
-        """What is counted of a type."""
+        """What is counted of a type, from now on."""
         book = self.books.get(kind)
         if book is None:
             book = self.books[kind] = Book()
         return book
+
+    def look(self, kind: TaskType) -> Book:
+        """The same for who only looks: nothing is begun by it."""
+        return self.books.get(kind) or Book()
 
     def take(self, commit: Recorded[Any], changes: Changes) -> None:
         """The next commit of the log."""

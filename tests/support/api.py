@@ -29,6 +29,9 @@ from services.orchestrator.decider import BOT, TASK
 from services.orchestrator.facts import BOT_CODEC, TASK_CODEC
 from services.orchestrator.hosts import Hosts
 from services.orchestrator.projection import fold_bot, fold_tasks, timeline
+from services.scheduler.api import ROUTES as SCHEDULER_ROUTES
+from services.scheduler.decider import PERFORMANCE
+from services.scheduler.facts import PERFORMANCE_CODEC
 from shared.contracts.config import Config
 from shared.contracts.dead import DeadLetter, DropDead, GetDead, ListDead, ReplayDead
 from shared.contracts.gateway import CreateKey, GetKey, ListKeys, RevokeKey
@@ -68,6 +71,7 @@ from shared.runtime.sockets import Sockets
 from shared.runtime.whereabouts import Dead, Nowhere, OnItsWay, Place
 from tests.support.messenger import FakeMessenger
 from tests.support.scenario import NOON
+from tests.support.scheduler import SchedulerQuery, ToldScheduler
 
 ADMIN = "hive_admin-secret-of-the-tests"
 FILE_PIECE_BYTES = 512 * 1024
@@ -97,11 +101,13 @@ class ApiHive:
         self.denied: list[tuple[str, str]] = []
         self.live = FakeLive()
         self.messenger = FakeMessenger(lambda: self.now)
+        self.scheduler = ToldScheduler()
         self.seen_until = 10**9
         self._handlers: dict[str, Handler[Any, Any, Any]] = {
             "task": self._handler(TASK, "task", TASK_CODEC),
             "bot": self._handler(BOT, "bot", BOT_CODEC),
             "key": self._handler(KEY, "key", KEY_CODEC, self.keys.apply),
+            "performance": self._handler(PERFORMANCE, "performance", PERFORMANCE_CODEC),
         }
         self.doors = Doors(
             send=PressedSend(self, self.loads),
@@ -132,6 +138,7 @@ class ApiHive:
                 status_route(self.loads, lambda: "1.2.3"),
                 *ROUTES,
                 *MESSENGER_ROUTES,
+                *SCHEDULER_ROUTES,
             ],
             doors=self.doors,
             guard=access.guard,
@@ -286,6 +293,8 @@ class ApiHive:
                 return Committed(command_id="c", sequence=7)
             case DropDead():
                 return self._mark(query.id, "dropped")
+            case _ if isinstance(query, SchedulerQuery):
+                return await self.scheduler.answer(query)
             case _:
                 return await self.messenger.answer(query)
 
