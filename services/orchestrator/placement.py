@@ -311,7 +311,7 @@ class Placement:
             policy=rank.policy if policy is None else policy,
             passed_over=passed_over,
             explored=explored,
-            propensity=propensity,
+            propensity=round(propensity, 6),
             table_sequence=rank.sequence,
         )
         return Choice(asked.task_id, taken, decision)

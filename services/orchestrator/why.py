@@ -217,6 +217,8 @@ def _advice_for_bot(bot_id: BotId, bot: Bot) -> str | None:
     match bot:
         case NoBot() | Retired():
             return None
+        case Up(circuit=Open()):
+            return f"it is tried again then; if it is repaired: hive bots circuit {bot_id} close"
         case Up():
             return f"hive bots: {bot_id} is there, but is not what the task requires"
         case _:

@@ -61,6 +61,9 @@ async def test_failures_before_and_after_a_restart_are_counted_together(tmp_path
         assert why.bots[0].bot == ALPHA
         assert why.bots[0].reason.startswith("its circuit is open until ")
         assert why.bots[0].reason.endswith("UTC: 5 failures in a row")
+        await again.send(submit("wants-it", bot="alpha"))
+        why = await again.answers.get_why(GetWhy(task_id=TaskId("wants-it")))
+        assert why.advice == "it is tried again then; if it is repaired: hive bots circuit alpha close"
     assert told(store) == ["CircuitOpened"]
     async with workshop(tmp_path, store, "another") as third:
         assert await is_circuit(third, "open")

@@ -212,12 +212,12 @@ def test_another_than_the_best_is_tried_by_its_chance_of_being_the_best() -> Non
     draws(stage, [0.04, 0.9999])
     decision = choose(stage, share=0.05).decision
     assert (decision.candidates[0].bot_id, decision.explored) == ("gamma", True)
-    assert decision.propensity == pytest.approx(0.05 * chances[BotId("gamma")])
+    assert decision.propensity == pytest.approx(0.05 * chances[BotId("gamma")], abs=1e-6)
     assert decision.candidates[0].chance == pytest.approx(chances[BotId("gamma")], abs=1e-6)
     draws(stage, [0.05])
     decision = choose(stage, share=0.05).decision
     assert (decision.candidates[0].bot_id, decision.explored) == ("beta", False)
-    assert decision.propensity == pytest.approx(0.95 + 0.05 * chances[BotId("beta")])
+    assert decision.propensity == pytest.approx(0.95 + 0.05 * chances[BotId("beta")], abs=1e-6)
 
 
 @pytest.mark.parametrize("share", [0.05, 0.5])
@@ -232,7 +232,7 @@ def test_the_recorded_propensity_is_how_often_a_bot_is_taken(share: float) -> No
         taken[choice.bot_id] += 1
         assert choice.decision.propensity is not None
         said[choice.bot_id] = choice.decision.propensity
-    assert sum(said.values()) == pytest.approx(1.0)
+    assert sum(said.values()) == pytest.approx(1.0, abs=1e-5)
     for bot_id, propensity in said.items():
         deviation = (propensity * (1 - propensity) / number) ** 0.5
         assert abs(taken[bot_id] / number - propensity) < 4 * deviation
