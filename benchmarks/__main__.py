@@ -7,10 +7,10 @@ from typing import Any, Final
 import click
 import msgspec
 
-from benchmarks import load, report, restart, routing, scenes
+from benchmarks import load, report, restart, routing, scenes, schedules
 
 RESULT: Final = Path(__file__).parents[1] / "build" / "bench.json"
-PARTS: Final = ("fsync", "os", "messages", "websockets", "cold", "idle", "restart", "routing")
+PARTS: Final = ("fsync", "os", "messages", "websockets", "cold", "idle", "restart", "routing", "schedules")
 
 
 @click.command()
@@ -46,6 +46,10 @@ def bench(tasks: int, only: tuple[str, ...]) -> None:
         if "routing" in parts:
             click.echo("choosing a bot …", err=True)
             result["routing_decision_us"] = routing.measure()
+        if "schedules" in parts:
+            click.echo("10,000 schedules …", err=True)
+            result["schedules"] = {"fsync": schedules.measure(folder / "schedules", "fsync")}
+            result["schedules_late_ms_p99"] = result["schedules"]["fsync"]["late_ms"]["p99"]
     if "fsync" in result:
         result["cpu_us_per_task"] = result["fsync"]["cpu_us_per_task"]
     RESULT.parent.mkdir(exist_ok=True)

@@ -9,7 +9,7 @@ from services.scheduler.schedule_answers import ScheduleAnswers, recall
 from services.scheduler.schedule_board import Board
 from services.scheduler.schedule_facts import SCHEDULE_CODEC
 from services.scheduler.schedule_tables import SCHEMA, SELECT_ALIVE, SELECT_BEGIN, VERSION, rows
-from services.scheduler.ticking import Performer, Ticking
+from services.scheduler.ticking import Performer, Ticking, measured
 from shared.contracts.scheduler.schedules import (
     GetSchedule,
     ListReceipts,
@@ -31,7 +31,7 @@ def schedules(runtime: Runtime) -> Assembly:
     def known(name: str) -> Known[State] | None:
         return recall(board, name)
 
-    handler = runtime.handler(SCHEDULE, "schedule", SCHEDULE_CODEC, recall=known)
+    handler = runtime.handler(SCHEDULE, "schedule", SCHEDULE_CODEC, recall=known, on_commit=measured)
     heard: dict[str, Codec[Any]] = {"schedule": SCHEDULE_CODEC, "task": TASKS_HEARD}
     table = runtime.table(
         "schedules",

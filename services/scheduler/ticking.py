@@ -11,13 +11,15 @@ import msgspec
 
 from services.scheduler.schedule_board import Board, Due
 from services.scheduler.schedule_commands import NoteRefused, ScheduleWish
-from services.scheduler.schedule_facts import SUBMITTER
+from services.scheduler.schedule_facts import SUBMITTER, ScheduleEvent
 from services.scheduler.schedule_keeping import Open
 from shared.contracts.orchestrator.commands import SubmitTask
 from shared.contracts.orchestrator.facts import RetryPolicy
+from shared.contracts.scheduler.schedules import ScheduleTicked, ScheduleTicksMissed
 from shared.kernel.codec import encode
 from shared.kernel.errors import Unavailable
 from shared.kernel.messages import AlreadySo, Cause, Committed, Failed, Outcome, Recorded, Refused
+from shared.runtime import metrics
 from shared.runtime.commands import Send
 from shared.runtime.ids import derived_id
 from shared.runtime.outstanding import Outstanding
@@ -55,6 +57,17 @@ def key_of(step: Step) -> tuple[str, ...]:
             return ("submit", step.open.task_id)
         case _:
             assert_never(step)
+
+
+def measured(commit: Recorded[ScheduleEvent]) -> None:
+    """Count the ticks of a commit of our own."""
+    for fact in commit.facts:
+        if isinstance(fact, ScheduleTicked):
+            metrics.TICKS.labels(fact.outcome).inc()
+            if fact.outcome != "skipped" and not fact.manual:
+                metrics.TICK_LATE.observe(fact.late_s)
+        elif isinstance(fact, ScheduleTicksMissed):
+            metrics.TICKS.labels("skipped").inc(fact.count)
 
 
 class Ticking:

@@ -26,5 +26,9 @@ MAILS = Counter("hive_mails_total", "Messages pushed to bots, repeats included."
 MAIL_WAITING = Gauge("hive_mail_waiting", "Messages that wait to be pushed to bots of ours.", ["priority"])
 MAIL_SESSIONS = Gauge("hive_mail_sessions", "Bots that get their mail from this process.")
 GREETINGS = Counter("hive_mail_greetings_total", "Times a bot was asked to say Hello.")
+TICKS = Counter("hive_schedule_ticks_total", "Due times of schedules that were decided here.", ["outcome"])
+TICK_LATE = Histogram(
+    "hive_schedule_late_seconds", "From when a tick should fire to its decision.", buckets=_FAST
+)
 WEBSOCKETS = Gauge("hive_websockets", "WebSockets that are open.", ["route"])
 BUILD = Gauge("hive_build_info", "1, with the version as its label.", ["version"])
