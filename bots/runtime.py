@@ -17,6 +17,7 @@ import uvloop
 from nats.aio.msg import Msg  # noqa: TID251
 
 from bots import identity as identities
+from bots.children import Children
 from bots.engines import Engine
 from bots.engines.choice import choose, program_environment
 from bots.engines.program import Programs, Room
@@ -148,6 +149,10 @@ class BotProcess:
         self._signalled = True
         asyncio.get_running_loop().call_later(self._identity.stop_grace_s, self.leave)
         self.drain()
+
+    def children_of(self, task: Assignment) -> Children:
+        """The tasks that an attempt spawns."""
+        return Children(self._connection, self._outbox, self._identity.bot_id, task)
 
     # What the heart beats for.
 

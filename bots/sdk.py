@@ -5,10 +5,11 @@ and starts no process. See docs/bot-protocol.md.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
 from bots import identity
+from bots.children import JOIN_WITHIN_S, Children, ChildrenRefused, NotJoined, NotSpawned
 from bots.engines import Emit, Work
 from bots.engines.choice import EXTERNAL
 from bots.engines.echo import text_output
@@ -16,11 +17,14 @@ from bots.identity import Identity
 from bots.runtime import BotProcess, run
 from bots.talk import ASK_WITHIN_S, Failed, Message, NoAnswer, NotSent, OnMessage
 from shared.contracts.naming import bot_sender
-from shared.contracts.orchestrator.commands import Done, End, Undone
-from shared.contracts.orchestrator.facts import BotSpec, TaskError
+from shared.contracts.orchestrator.commands import Done, End, SpawnTask, Undone
+from shared.contracts.orchestrator.facts import BotSpec, RetryPolicy, TaskError
+from shared.contracts.orchestrator.protocol import Child
 from shared.contracts.words import (
     MESSAGE_TTL_DEFAULT,
     SLOTS_DEFAULT,
+    TASK_TIMEOUT_DEFAULT,
+    AfterPolicy,
     BotId,
     MessageId,
     MessageKind,
@@ -32,15 +36,33 @@ from shared.contracts.words import (
 from shared.kernel.errors import Unavailable
 from shared.runtime import settings
 
-__all__ = ["Bot", "Failed", "Message", "MessageKind", "NoAnswer", "NotSent", "Priority", "Task"]
+__all__ = [
+    "AfterPolicy",
+    "Bot",
+    "Child",
+    "ChildrenRefused",
+    "Failed",
+    "Message",
+    "MessageKind",
+    "NoAnswer",
+    "NotJoined",
+    "NotSent",
+    "NotSpawned",
+    "Priority",
+    "RetryPolicy",
+    "Task",
+    "TaskType",
+]
 
 
 class Task:
     """What is to be done, and where to say how it goes."""
 
-    def __init__(self, work: Work, out: Emit) -> None:
+    def __init__(self, work: Work, out: Emit, bot_id: BotId, children: Children) -> None:
         self._work = work
         self._out = out
+        self._bot_id = bot_id
+        self._children = children
 
     @property
     def id(self) -> TaskId:
@@ -75,6 +97,63 @@ class Task:
         """How much is done, from 0 to 1."""
         self._out.progress(share)
 
+    async def spawn(
+        self,
+        content: str,
+        *,
+        key: str | None = None,
+        type: TaskType | None = None,  # noqa: A002  as everywhere
+        priority: Priority | None = None,
+        input: str | None = None,  # noqa: A002
+        engine: str | None = None,
+        bot: str | None = None,
+        pool: str | None = None,
+        timeout_s: float = TASK_TIMEOUT_DEFAULT.total_seconds(),
+        retry: RetryPolicy = RetryPolicy(),  # noqa: B008  it never changes
+        after: Iterable[TaskId] = (),
+        after_policy: AfterPolicy = AfterPolicy.COMPLETED,
+    ) -> TaskId:
+        """Have something done apart from this; its id when it was taken. NotSpawned: it was not, see `code`.
+
+        Another attempt of this task that spawns with the same `key` gets the same task. Without one, the
+        same words the n-th time are the same task.
+        """
+        asked = SpawnTask(
+            task_id=self.id,
+            bot_id=self._bot_id,
+            parent=self.id,
+            token=self._work.task.token,
+            content=content,
+            priority=priority,
+            type=type,
+            timeout_s=timeout_s,
+            input=input,
+            engine=engine,
+            bot=None if bot is None else BotId(bot),
+            pool=pool,
+            retry=retry,
+            after=tuple(after),
+            after_policy=after_policy,
+        )
+        return await self._children.spawn(asked, key)
+
+    async def join(
+        self,
+        ids: Iterable[TaskId],
+        *,
+        all: bool = True,  # noqa: A002  as in the design
+        within_s: float = JOIN_WITHIN_S,
+    ) -> list[Child]:
+        """Wait until all of them have ended, or any; those that have. NotJoined, a TimeoutError: not in time.
+
+        Waiting keeps this bot's slot.
+        """
+        return await self._children.join(ids, every=all, within_s=within_s)
+
+    async def children(self) -> list[Child]:
+        """All that this task has spawned, in earlier attempts, too; with results where there are any."""
+        return await self._children.all()
+
 
 Handler = Callable[[Task], Awaitable[str | None]]
 """Does one task: returns its output (None: all that was written), or raises Failed. Cancelled, it ends."""
@@ -83,13 +162,16 @@ Handler = Callable[[Task], Awaitable[str | None]]
 class Handled:
     """An engine made of a function."""
 
-    def __init__(self, handler: Handler) -> None:
+    def __init__(self, handler: Handler, bot_id: BotId, running: Callable[[], Awaitable[BotProcess]]) -> None:
         self._handler = handler
+        self._bot_id = bot_id
+        self._running = running
 
     async def run(self, work: Work, out: Emit) -> End:
         """Call it."""
         try:
-            text = await self._handler(Task(work, out))
+            children = (await self._running()).children_of(work.task)
+            text = await self._handler(Task(work, out, self._bot_id, children))
         except Failed as failed:
             error = TaskError(code=failed.code, detail=failed.detail)
             return Undone(error=error, output=out.output(), retryable=failed.retryable)
@@ -126,7 +208,7 @@ class Bot:
         messages, as if each were a task; without `work` the bot is given no tasks.
         """
         assert work is not None or on_message is not None, "a bot without a function does nothing"
-        engine = Handled(work) if work is not None else None
+        engine = Handled(work, self._identity.bot_id, self._running) if work is not None else None
         if not await run(self._identity, engine, on_message, self._begin):
             raise Unavailable(f"the broker does not let {self._identity.bot_id} in any more")
 

@@ -55,6 +55,8 @@ def task_fields(task: TaskDoc) -> list[tuple[str, object]]:
         ("required bot", task.required_bot),
         ("pool", task.pool),
         ("submitted", f"{screen.words(task.submitted_at)} by {task.submitter}"),
+        ("spawned by", task.parent),
+        ("root", task.root),
         ("after", task.after or None),
         ("after policy", task.after_policy if task.after else None),
         ("deadline", task.deadline),

@@ -23,12 +23,12 @@ from cli.session import Session, talking
 from cli.waiting import whole
 from shared.contracts.orchestrator.facts import Candidate, Decision
 from shared.contracts.orchestrator.protocol import Chunk
-from shared.contracts.orchestrator.queries import TaskDoc, Timeline, Why
+from shared.contracts.orchestrator.queries import TaskDoc, Timeline, Tree, Why
 
 
 @click.group()
 def task() -> None:
-    """Show, explain, watch, cancel, resume one task."""
+    """Show, explain, watch, cancel, resume one task, or what it spawned."""
 
 
 @task.command()
@@ -141,6 +141,26 @@ def _detail(raw: msgspec.Raw) -> str:
 @task.command()
 @talking
 @click.argument("task_id", metavar="ID")
+def tree(session: Session, *, task_id: str) -> None:
+    """It and all that its bot, and their bots, have spawned."""
+    with session.client() as client:
+        answer = client.get(f"/v1/tasks/{task_id}/tree")
+    if session.as_json:
+        screen.document(answer.content)
+        return
+    told = decode(answer, Tree)
+    rows = [
+        (f"{'  ' * node.depth}{node.id}", node.state, node.type, node.bot, node.content)
+        for node in told.nodes
+    ]
+    screen.table(("id", "state", "type", "bot", "content"), rows, empty="No tasks.", spare=("type", "bot"))
+    if told.truncated:
+        click.echo(f"There are more: the first {len(told.nodes):,} are shown.", err=True)
+
+
+@task.command()
+@talking
+@click.argument("task_id", metavar="ID")
 def watch(session: Session, *, task_id: str) -> None:
     """Its output as it appears, until it ends."""
     shown = False
@@ -178,9 +198,12 @@ def _tell(event: Event, *, as_json: bool) -> None:
 @talking
 @click.argument("task_ids", metavar="ID…", nargs=-1, required=True)
 @click.option("--reason", default="asked", show_default=True, help="What stands in its history.")
-def cancel(session: Session, *, task_ids: tuple[str, ...], reason: str) -> None:
-    """It is no longer wanted; a bot that works on it stops."""
-    _each(session, task_ids, lambda client, one: client.post(f"/v1/tasks/{one}/cancel", {"reason": reason}))
+@click.option("--tree", is_flag=True, help="All that descends from it, though it may have ended itself.")
+def cancel(session: Session, *, task_ids: tuple[str, ...], reason: str, tree: bool) -> None:
+    """It is no longer wanted, nor what it spawned; bots that work on it stop."""
+    query = "?tree=true" if tree else ""
+    body = {"reason": reason}
+    _each(session, task_ids, lambda client, one: client.post(f"/v1/tasks/{one}/cancel{query}", body))
 
 
 @task.command()

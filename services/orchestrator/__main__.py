@@ -19,6 +19,7 @@ from shared.contracts.naming import (
     HEALTH_BUCKET,
     ROUTING_BUCKET,
     bot_health_key,
+    children_subject,
     file_subject,
     heartbeat_subject,
     host_report_subject,
@@ -32,6 +33,7 @@ from shared.contracts.orchestrator.queries import (
     GetFile,
     GetTask,
     GetTimeline,
+    GetTree,
     GetWhy,
     HostDoc,
     ListBots,
@@ -92,7 +94,7 @@ def assemble(runtime: Runtime) -> Assembly:
     bots = runtime.handler(BOT, "bot", BOT_CODEC, on_commit=orchestrator.committed_bot)
     outside = OverNats(runtime.service, runtime.connection, runtime.publisher)
     performer = Performer(tasks, bots, outside, scene, runtime.monotonic)
-    doors = Doors(orchestrator, board, files, runtime.connection)
+    doors = Doors(orchestrator, board, files, answers.joining, runtime.connection)
     view = runtime.follow(
         "board",
         {"task": TASK_CODEC, "bot": BOT_CODEC},
@@ -120,6 +122,7 @@ def assemble(runtime: Runtime) -> Assembly:
             runtime.answer(AwaitTask, answers.await_task),
             runtime.answer(ListTasks, answers.list_tasks),
             runtime.answer(GetTimeline, answers.get_timeline),
+            runtime.answer(GetTree, answers.get_tree),
             runtime.answer(GetWhy, answers.get_why),
             runtime.answer(GetBot, answers.get_bot),
             runtime.answer(ListBots, answers.list_bots),
@@ -136,6 +139,7 @@ def assemble(runtime: Runtime) -> Assembly:
         subscriptions=[
             (host_report_subject("*"), doors.on_host_report),
             (file_subject("*", "*"), doors.on_file),
+            (children_subject("*"), doors.on_children),
         ],
         background=[lambda: orchestrator.run(performer.perform), routing.run, health.run],
     )

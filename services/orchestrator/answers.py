@@ -13,6 +13,7 @@ from services.orchestrator.board import Change, TaskChange
 from services.orchestrator.decider.task_state import Ended
 from services.orchestrator.facts import TASK_CODEC, BotEvent, TaskEvent
 from services.orchestrator.hosts import is_external
+from services.orchestrator.joining import Joining
 from services.orchestrator.projection import fold_bot, fold_tasks, timeline
 from services.orchestrator.recent import Recent
 from services.orchestrator.scene import Moment, Scene
@@ -23,7 +24,9 @@ from services.orchestrator.tables import (
     select_cleared,
     select_history,
     select_tasks,
+    select_tree,
     tasks_page,
+    tree_of,
 )
 from services.orchestrator.why import is_open, why_ended, why_open
 from shared.contracts.orchestrator.facts import FileRef, TaskAssigned
@@ -37,6 +40,7 @@ from shared.contracts.orchestrator.queries import (
     GetFile,
     GetTask,
     GetTimeline,
+    GetTree,
     GetWhy,
     HistoryEntry,
     ListBots,
@@ -44,6 +48,7 @@ from shared.contracts.orchestrator.queries import (
     PutFile,
     TaskDoc,
     Timeline,
+    Tree,
     Why,
 )
 from shared.contracts.words import INPUT_BYTES_MAX, BotId, Page, TaskId
@@ -78,6 +83,7 @@ class Answers:
         self._files = files
         self._moment = moment
         self._seen = seen
+        self.joining = Joining(scene.board, lambda task_id: self._task(task_id, 0))
         self._recent = Recent()
         self._bots: dict[BotId, BotDoc] = {}
         self._ends: defaultdict[TaskId, list[asyncio.Future[None]]] = defaultdict(list)
@@ -102,6 +108,7 @@ class Answers:
 
     def changed(self, change: Change) -> None:
         """Wake who waited for this."""
+        self.joining.changed(change)
         if isinstance(change, TaskChange):
             if isinstance(change.after, Ended):
                 _wake(self._ends.pop(change.task_id, []))
@@ -144,6 +151,12 @@ class Answers:
     async def get_timeline(self, query: GetTimeline) -> Timeline:
         """Every fact of a task."""
         return timeline(query.task_id, await self._past(query.task_id))
+
+    async def get_tree(self, query: GetTree) -> Tree:
+        """A task and all that descends from it."""
+        await self._seen((await self._task(query.task_id, query.at_least)).version)
+        found = await self._table.read(*select_tree(query.task_id))
+        return tree_of(query.task_id, [(row[0], row[1]) for row in found])
 
     async def get_why(self, query: GetWhy) -> Why:
         """What a task waits for."""

@@ -12,14 +12,15 @@ from services.orchestrator.decider.bot_state import Bot, NoBot, Retired, Up
 from services.orchestrator.decider.circuit import Closed, HalfOpen, Open
 from services.orchestrator.decider.task_state import Blocked, Ended, Held, Task, Unknown, Waiting
 from services.orchestrator.facts import BotEvent, TaskEvent
+from services.orchestrator.families import Families
 from services.orchestrator.kin import Kin
 from services.orchestrator.lineage import Lineage
 from services.orchestrator.outcomes import Trip, outcome_of
 from services.orchestrator.tally import Tally
-from services.orchestrator.told import ClearedBots, CountedTasks, KnownOutcomes, Told
+from services.orchestrator.told import ClearedBots, CountedTasks, KnownChild, KnownOutcomes, Told
 from services.orchestrator.waiting import WaitingLines
 from shared.contracts.naming import partition_of, service_sender
-from shared.contracts.orchestrator.facts import BotLaunched
+from shared.contracts.orchestrator.facts import BotLaunched, TaskSubmitted, TreeCancelled
 from shared.contracts.words import BotId, TaskId
 from shared.kernel.messages import Cause, Recorded
 
@@ -89,6 +90,7 @@ class Board:
         self.held: defaultdict[BotId, dict[TaskId, int]] = defaultdict(dict)
         self.lines = WaitingLines()
         self.kin = Kin()
+        self.families = Families()
         self.counts: Counter[str] = Counter()
         self.cleared = 0
         self.owned: frozenset[int] = frozenset()
@@ -97,6 +99,7 @@ class Board:
         self.tally = Tally()
         self.room: dict[BotId, int] = {}  # how many more tasks a bot may be given, if it may any
         self.trials: set[BotId] = set()  # those of them whose circuit is half open
+        self._given_up: dict[BotId, int] = {}
         self._reserved: dict[TaskId, BotId] = {}
         self._reserved_of: Counter[BotId] = Counter()
         self._retries: list[tuple[datetime, TaskId]] = []
@@ -113,6 +116,8 @@ class Board:
                     self.counts[each.state] += each.number
                 case ClearedBots():
                     self.cleared += each.number
+                case KnownChild():
+                    self.families.known(each.parent, each.child, each.how)
                 case KnownOutcomes():
                     self.tally.outcomes[each.bot_id] = each.outcomes
                 case _:
@@ -159,6 +164,20 @@ class Board:
     def free(self, bot_id: BotId) -> int:
         """How many more tasks an up bot may be given."""
         return self.room.get(bot_id, 0)
+
+    def busy(self, bot_id: BotId) -> int:
+        """How many tasks a bot holds, or is about to be given."""
+        return len(self.held.get(bot_id, ())) + self._reserved_of[bot_id]
+
+    def give_up(self, bot_id: BotId, since: int) -> None:
+        """Its pool does without it: what came up before this sequence is given nothing any more."""
+        self._given_up[bot_id] = since
+        self._refit(bot_id)
+
+    def keep(self, bot_id: BotId) -> None:
+        """It is not given up after all."""
+        self._given_up.pop(bot_id, None)
+        self._refit(bot_id)
 
     def reserve(self, task_id: TaskId, bot_id: BotId) -> None:
         """Keep a slot until the assignment is decided, or released."""
@@ -207,14 +226,18 @@ class Board:
         if entry is None:
             entry = self.tasks[task_id] = TaskEntry(Lineage(TASK), partition_of(task_id), _cause(commit))
         before = entry.state
+        for fact in commit.facts:
+            if isinstance(fact, TaskSubmitted) and isinstance(before, Unknown) and fact.parent in self.tasks:
+                self.families.add(fact)
         changed = entry.line.own(commit) if ahead else entry.line.followed(commit)
         after = entry.state
         if changed:
             entry.cause = _cause(commit)
             self._index(task_id, entry, before, after)
         self._learn(commit)
-        if isinstance(after, Ended) and entry.line.settled:
+        if isinstance(after, Ended | Unknown) and entry.line.settled:  # Unknown: it had ended long ago
             del self.tasks[task_id]
+            self.families.forget(task_id)
         return TaskChange(task_id, before, after) if changed else None
 
     def _take_bot(self, commit: Recorded[BotEvent], *, ahead: bool) -> BotChange | None:
@@ -278,16 +301,22 @@ class Board:
         now = isinstance(after, Waiting) and after.dependent
         if isinstance(after, Waiting) and now and isinstance(before, Unknown):
             self.kin.began(after.order, after.since, self.task)
-        elif isinstance(before, Unknown):
+        elif isinstance(before, Unknown) and not isinstance(after, Unknown):
             self.kin.opened(task_id)
         elif not now:
             self.kin.forget(task_id)
+        if isinstance(after, Waiting | Held) and isinstance(before, Unknown) and after.order.ancestors:
+            self.kin.spawned(after.order, self.task)
         if isinstance(after, Ended):
+            self.kin.left(task_id)
             self.kin.ended(task_id, after.how)
+            self.families.ended(task_id, after.how)
 
     def _learn(self, commit: Recorded[TaskEvent]) -> None:
-        """What a task's commit tells about a bot; told again, it is known."""
+        """What a task's commit tells about others, tasks and bots; told again, it is known."""
         for fact in commit.facts:
+            if isinstance(fact, TreeCancelled):
+                self.kin.condemned(fact.task_id)
             found = outcome_of(fact, commit.sequence)
             if found is None or found[0] not in self.bots:
                 continue
@@ -317,6 +346,8 @@ class Board:
     def _room_of(self, bot_id: BotId) -> int:
         entry = self.bots.get(bot_id)
         if entry is None or not isinstance(entry.state, Up):
+            return 0
+        if entry.state.token < self._given_up.get(bot_id, 0):
             return 0
         bot, held, reserved = entry.state, self.held[bot_id], self._reserved_of[bot_id]
         free = bot.spec.slots - len(held) - reserved

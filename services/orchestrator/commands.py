@@ -91,6 +91,26 @@ class FailDependent(TaskCommand, frozen=True, kw_only=True):
     error: TaskError
 
 
+class RefuseSpawn(TaskCommand, frozen=True, kw_only=True):
+    """There shall be no such child."""
+
+    senders: ClassVar[frozenset[str]] = _NOBODY
+    opens: ClassVar[bool] = True
+
+    task_id: TaskId
+    code: str
+    detail: str
+
+
+class CancelOrphan(TaskCommand, frozen=True, kw_only=True):
+    """What it descends from is no longer wanted, or has failed for good."""
+
+    senders: ClassVar[frozenset[str]] = _NOBODY
+
+    task_id: TaskId
+    reason: str
+
+
 class NoteBotUp(BotCommand, frozen=True, kw_only=True):
     """The process of this generation answered."""
 
@@ -213,6 +233,8 @@ OwnTaskCommand = (
     | ExpireTask
     | ReleaseTask
     | FailDependent
+    | RefuseSpawn
+    | CancelOrphan
 )
 OwnBotCommand = (
     NoteBotUp

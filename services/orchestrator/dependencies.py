@@ -1,4 +1,4 @@
-"""What is outstanding between tasks: those that wait for others are begun, or given up."""
+"""What is outstanding between tasks: those that wait for others, and those whose tree is cancelled."""
 
 from collections.abc import Iterable
 from itertools import islice
@@ -21,7 +21,7 @@ def outstanding_of_kin(scene: Scene, moment: Moment) -> list[Step]:
     """Everything outstanding, or as much of it as one look may begin."""
     kin = scene.board.kin
     kin.give_up(moment.utc)
-    return [*_decisions(scene, kin.ripe), *_questions(scene, kin.unsure(moment.mono), moment)]
+    return [*_decisions(scene, kin.due()), *_questions(scene, kin.unsure(moment.mono), moment)]
 
 
 def _decisions(scene: Scene, task_ids: Iterable[TaskId]) -> list[Step]:
@@ -31,7 +31,7 @@ def _decisions(scene: Scene, task_ids: Iterable[TaskId]) -> list[Step]:
         for task_id in task_ids
         if (entry := board.tasks.get(task_id)) is not None
         and entry.partition in board.owned
-        and (command := board.kin.ripe.get(task_id)) is not None
+        and (command := board.kin.outstanding(task_id)) is not None
     )
     return list(islice(found, AT_ONCE_MAX))
 

@@ -1,17 +1,19 @@
-"""Where bots and hosts come in over the broker: heartbeats, host reports, requests for files."""
+"""Where bots and hosts come in over the broker: heartbeats, reports, requests for files and children."""
 
 import asyncio
 import contextlib
 import logging
+from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
 import msgspec
 
 from services.orchestrator.board import Board
 from services.orchestrator.decider.task_state import Held
+from services.orchestrator.joining import Joining
 from services.orchestrator.service import Orchestrator
 from shared.contracts.naming import partition_of
-from shared.contracts.orchestrator.protocol import FileAnswer, Heartbeat, HostReport
+from shared.contracts.orchestrator.protocol import ChildrenAsked, FileAnswer, Heartbeat, HostReport
 from shared.contracts.words import OUTPUT_BYTES_MAX, BotId, TaskId
 from shared.kernel.codec import encode
 from shared.kernel.errors import NotFound, Rejected, Unavailable
@@ -20,10 +22,12 @@ from shared.runtime.files import FileStore
 from shared.runtime.queries import ERROR_HEADER
 
 FILES_AT_ONCE_MAX: Final = 8
+JOINS_AT_ONCE_MAX: Final = 4_096  # long waits included
 TASK_HEADER: Final = "Hive-Task"
 TOKEN_HEADER: Final = "Hive-Token"  # noqa: S105 - a fencing token is no secret
 
 _heartbeats = msgspec.json.Decoder(Heartbeat)
+_questions = msgspec.json.Decoder(ChildrenAsked)
 _reports = msgspec.json.Decoder(HostReport)
 _log = logging.getLogger(__name__)
 
@@ -45,13 +49,20 @@ class Doors:
     """Reads what came, and answers."""
 
     def __init__(
-        self, orchestrator: Orchestrator, board: Board, files: FileStore, connection: Connection
+        self,
+        orchestrator: Orchestrator,
+        board: Board,
+        files: FileStore,
+        joining: Joining,
+        connection: Connection,
     ) -> None:
         self._orchestrator = orchestrator
         self._board = board
         self._files = files
         self._connection = connection
-        self._places = asyncio.Semaphore(FILES_AT_ONCE_MAX)
+        self._joining = joining
+        self._file_places = asyncio.Semaphore(FILES_AT_ONCE_MAX)
+        self._join_places = asyncio.Semaphore(JOINS_AT_ONCE_MAX)
 
     def on_heartbeat(self, message: Message) -> None:
         """On `hb.<bot>`."""
@@ -80,14 +91,23 @@ class Doors:
 
     async def on_file(self, message: Message) -> None:
         """On `file.<bot>.get` and `file.<bot>.put`; who asks again meets the same bytes."""
-        if partition_of(_sender(message.subject)) not in self._board.owned or not message.reply:
-            return
-        self._orchestrator.spawn(self._serve(message))
+        if self._is_ours(message):
+            self._orchestrator.spawn(self._serve(message, self._file, self._file_places))
 
-    async def _serve(self, message: Message) -> None:
-        async with self._places:
+    async def on_children(self, message: Message) -> None:
+        """On `children.<bot>`; it may take as long as the question says."""
+        if self._is_ours(message):
+            self._orchestrator.spawn(self._serve(message, self._children, self._join_places))
+
+    def _is_ours(self, message: Message) -> bool:
+        return partition_of(_sender(message.subject)) in self._board.owned and bool(message.reply)
+
+    async def _serve(
+        self, message: Message, answer: Callable[[Message], Awaitable[bytes]], places: asyncio.Semaphore
+    ) -> None:
+        async with places:
             try:
-                data, error = await self._file(message), ""
+                data, error = await answer(message), ""
             except NotFound as missing:
                 data, error = missing.detail.encode(), f"notfound:{missing.code}"
             except Rejected as rejected:
@@ -99,7 +119,14 @@ class Doors:
                 message.reply, data, headers={ERROR_HEADER: error} if error else None
             )
         except Unavailable as away:
-            _log.info("a file could not be answered: %s", away)
+            _log.info("%s could not be answered: %s", message.subject, away)
+
+    async def _children(self, message: Message) -> bytes:
+        try:
+            asked = _questions.decode(message.data)
+        except msgspec.DecodeError as error:
+            raise Rejected("bad_question", str(error)) from error
+        return encode(await self._joining.tell(BotId(_sender(message.subject)), asked))
 
     async def _file(self, message: Message) -> bytes:
         bot_id, verb = BotId(_sender(message.subject)), message.subject.rpartition(".")[2]

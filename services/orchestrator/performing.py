@@ -6,6 +6,7 @@ from typing import Protocol, assert_never
 from services.orchestrator.commands import (
     AssignTask,
     BotWish,
+    CancelOrphan,
     ExpireTask,
     FailDependent,
     LoseAttempt,
@@ -13,6 +14,7 @@ from services.orchestrator.commands import (
     NoteLaunchFailed,
     NoteTaskStarted,
     PlaceTask,
+    RefuseSpawn,
     ReleaseTask,
     TaskWish,
     WithdrawAssignment,
@@ -110,7 +112,15 @@ class Performer:
                     self._scene.board.release(command.task_id)
             case WithdrawAssignment() | LoseAttempt():
                 await self._take_away(command, step.cause, command_id)
-            case PlaceTask() | NoteTaskStarted() | ExpireTask() | ReleaseTask() | FailDependent():
+            case (
+                PlaceTask()
+                | NoteTaskStarted()
+                | ExpireTask()
+                | ReleaseTask()
+                | FailDependent()
+                | CancelOrphan()
+                | RefuseSpawn()
+            ):
                 await self._tasks.handle(command, step.cause, command_id=command_id)
             case _:
                 await self._bots.handle(command, step.cause, command_id=command_id)

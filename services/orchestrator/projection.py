@@ -34,6 +34,7 @@ from shared.contracts.orchestrator.facts import (
     TaskResumed,
     TaskStarted,
     TaskSubmitted,
+    TreeCancelled,
     Usage,
 )
 from shared.contracts.orchestrator.queries import (
@@ -93,6 +94,8 @@ def _submitted(fact: TaskSubmitted, commit: Recorded[TaskEvent]) -> TaskDoc:
         deadline=fact.deadline,
         after=fact.after,
         after_policy=fact.after_policy,
+        parent=fact.parent,
+        root=fact.root if fact.ancestors else None,
     )
 
 
@@ -164,6 +167,8 @@ def _after(doc: TaskDoc, fact: TaskEvent, commit: Recorded[TaskEvent]) -> TaskDo
         case TaskCancelled():
             ended = _change(doc, state="cancelled", ended_at=at, reason=fact.reason, retry_at=None)
             return _last(ended, end="cancelled", ended_at=at) if fact.bot_id is not None else ended
+        case TreeCancelled():
+            return _change(doc, tree_cancelled=True)
         case TaskExpired():
             ended = _change(doc, state="expired", ended_at=at, reason="its deadline passed", retry_at=None)
             return _last(ended, end="expired", ended_at=at) if fact.bot_id is not None else ended

@@ -17,11 +17,12 @@ from services.orchestrator.dependencies import news_of_kin
 from services.orchestrator.facts import BotEvent, TaskEvent
 from services.orchestrator.placement import Asked
 from services.orchestrator.scene import Moment, Scene
+from services.orchestrator.spawning import spawned
 from services.orchestrator.steps import Recall, Step, key_of
 from services.orchestrator.tables import told
 from services.orchestrator.waiting import Wants, wants_of
 from shared.contracts.naming import partition_of
-from shared.contracts.orchestrator.commands import SubmitTask
+from shared.contracts.orchestrator.commands import SpawnTask, SubmitTask
 from shared.contracts.orchestrator.protocol import Heartbeat, HeartbeatAnswer, HostReport
 from shared.contracts.words import BotId, Priority
 from shared.kernel.errors import Unavailable
@@ -70,7 +71,12 @@ class Orchestrator:
     # What the handlers ask and tell.
 
     def prepare(self, task: Task, command: TaskWish) -> TaskWish:
-        """Give a new task a bot at once, if one is free and nobody waits for it."""
+        """Give a new task a bot at once, if one is free and nobody waits for it.
+
+        Raises Unavailable where that cannot be said yet: the command comes again.
+        """
+        if isinstance(command, SpawnTask):
+            command = spawned(task, command, self._scene.board, self._moment().config)
         if not (isinstance(command, SubmitTask) and isinstance(task, Unknown)) or command.after:
             return command
         kind = command.type or classify(command.content)[0]
@@ -78,6 +84,7 @@ class Orchestrator:
         asked = Asked(
             command.task_id,
             wants,
+            avoid=command.spawned_by,
             critical=command.priority is Priority.P0,
             last_try=command.retry.attempts_max <= 1,
         )

@@ -10,7 +10,7 @@ import msgspec
 from services.orchestrator.facts import BotCleared
 from services.orchestrator.outcomes import Outcome, Outcomes, outcome_of, remember
 from services.orchestrator.projection import fold_bot, fold_task
-from services.orchestrator.told import ClearedBots, CountedTasks, KnownOutcomes, Told
+from services.orchestrator.told import ClearedBots, CountedTasks, KnownChild, KnownOutcomes, Told
 from shared.contracts.orchestrator.facts import BotLaunched
 from shared.contracts.orchestrator.queries import (
     BotDoc,
@@ -19,30 +19,36 @@ from shared.contracts.orchestrator.queries import (
     ListBots,
     ListTasks,
     TaskDoc,
+    Tree,
+    TreeNode,
 )
 from shared.contracts.words import BROKER_PAYLOAD_BYTES_MAX, BotId, Page, TaskId
 from shared.kernel.codec import encode
 from shared.kernel.errors import Rejected
 from shared.kernel.messages import Recorded
 
-VERSION: Final = 4
+VERSION: Final = 5
 """Grows when the rows below change: another version is another file, built from the log."""
 
 LIMIT_MAX: Final = 200
 PAGE_BYTES_MAX: Final = BROKER_PAYLOAD_BYTES_MAX * 9 // 10
 HISTORY_OUTPUT_CHARS_MAX: Final = 2_000
+TREE_NODES_MAX: Final = 1_000
+TREE_DEPTH_MAX: Final = 8
+TREE_CONTENT_CHARS_MAX: Final = 200
 
 REMEMBERED_MAX: Final = 4_096
 
 SCHEMA: Final = (
     """CREATE TABLE IF NOT EXISTS tasks (
         sequence INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, state TEXT NOT NULL, type TEXT NOT NULL,
-        priority TEXT NOT NULL, bot TEXT, doc BLOB NOT NULL
+        priority TEXT NOT NULL, bot TEXT, parent TEXT, doc BLOB NOT NULL
     )""",
     "CREATE INDEX IF NOT EXISTS tasks_by_state ON tasks (state)",
     "CREATE INDEX IF NOT EXISTS tasks_by_type ON tasks (type)",
     "CREATE INDEX IF NOT EXISTS tasks_by_priority ON tasks (priority)",
     "CREATE INDEX IF NOT EXISTS tasks_by_bot ON tasks (bot)",
+    "CREATE INDEX IF NOT EXISTS tasks_by_parent ON tasks (parent) WHERE parent IS NOT NULL",
     """CREATE TABLE IF NOT EXISTS attempts (
         bot TEXT NOT NULL, token INTEGER NOT NULL, entry BLOB NOT NULL, PRIMARY KEY (bot, token)
     ) WITHOUT ROWID""",
@@ -62,12 +68,15 @@ ALIVE: Final = {
 TOTALS: Final = (
     f"SELECT 'task', state, COUNT(*) FROM tasks WHERE state NOT IN {OPEN_STATES} GROUP BY state "  # noqa: S608
     "UNION ALL SELECT 'bot', 'cleared', COUNT(*) FROM bots WHERE cleared = 1 "
+    f"UNION ALL SELECT 'child', parent, id || ' ' || state FROM tasks WHERE state NOT IN {OPEN_STATES} "
+    f"AND parent IN (SELECT id FROM tasks WHERE state IN {OPEN_STATES}) "
     "UNION ALL SELECT 'outcomes', bot, last FROM outcomes JOIN bots ON name = bot WHERE cleared = 0"
 )
 """What the board counts of all others: kind, state, how many; and how each bot's last attempts ended."""
 
 _KEEP_TASK: Final = (
-    "INSERT INTO tasks (sequence, id, state, type, priority, bot, doc) VALUES (?, ?, ?, ?, ?, ?, ?) "
+    "INSERT INTO tasks (sequence, id, state, type, priority, bot, parent, doc) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?) "
     "ON CONFLICT (sequence) DO UPDATE SET state = excluded.state, bot = excluded.bot, doc = excluded.doc"
 )
 _KEEP_BOT: Final = "INSERT OR REPLACE INTO bots (name, pool, cleared, doc) VALUES (?, ?, ?, ?)"
@@ -144,7 +153,16 @@ class Rows:
         self._remember(changed)
         self._remember_outcomes(outcomes)
         tasks = [
-            (sequence, doc.id, doc.state, doc.type.value, doc.priority.value, doc.bot, encode(doc))
+            (
+                sequence,
+                doc.id,
+                doc.state,
+                doc.type.value,
+                doc.priority.value,
+                doc.bot,
+                doc.parent,
+                encode(doc),
+            )
             for sequence, doc in changed.values()
             if doc is not None
         ]
@@ -193,6 +211,9 @@ def _told(kind: str, key: str, value: Any) -> Told:
             return CountedTasks(key, value)
         case "bot":
             return ClearedBots(value)
+        case "child":
+            child, how = value.split(" ")
+            return KnownChild(TaskId(key), TaskId(child), how)
         case _:
             return KnownOutcomes(BotId(key), _outcomes.decode(value))
 
@@ -241,6 +262,45 @@ def select_tasks(query: ListTasks) -> tuple[str, tuple[Any, ...]]:
     conditions = " AND ".join(["sequence < ?", *(f"{column} = ?" for column in given)])
     sql = f"SELECT sequence, doc FROM tasks WHERE {conditions} ORDER BY sequence DESC LIMIT ?"  # noqa: S608 - columns are ours
     return sql, (_before(query.cursor), *given.values(), _limit(query.limit) + 1)
+
+
+def select_tree(task_id: TaskId) -> tuple[str, tuple[Any, ...]]:
+    """A task and all that descends from it, the shallow before the deep, one more than are shown."""
+    sql = (
+        "WITH RECURSIVE tree (id, depth) AS (SELECT ?, 0 UNION ALL SELECT tasks.id, tree.depth + 1 "
+        "FROM tasks JOIN tree ON tasks.parent = tree.id WHERE tree.depth < ?) "
+        "SELECT tree.depth, tasks.doc FROM tree JOIN tasks ON tasks.id = tree.id "
+        "ORDER BY tree.depth, tasks.sequence LIMIT ?"
+    )
+    return sql, (task_id, TREE_DEPTH_MAX, TREE_NODES_MAX + 1)
+
+
+def tree_of(task_id: TaskId, found: Sequence[tuple[int, bytes]]) -> Tree:
+    """The rows that select_tree found, each after its parent, siblings in the order of spawning."""
+    below: dict[TaskId | None, list[TreeNode]] = {}
+    for depth, row in found[:TREE_NODES_MAX]:
+        node = _node(depth, _docs.decode(row))
+        below.setdefault(node.parent if depth else None, []).append(node)
+    nodes: list[TreeNode] = []
+    waiting = below.get(None, [])[::-1]
+    while waiting:
+        nodes.append(waiting.pop())
+        waiting += below.get(nodes[-1].id, [])[::-1]
+    return Tree(id=task_id, nodes=nodes, truncated=len(found) > TREE_NODES_MAX)
+
+
+def _node(depth: int, doc: TaskDoc) -> TreeNode:
+    return TreeNode(
+        id=doc.id,
+        parent=doc.parent,
+        depth=depth,
+        state=doc.state,
+        type=doc.type,
+        content=doc.content[:TREE_CONTENT_CHARS_MAX],
+        submitted_at=doc.submitted_at,
+        bot=doc.bot,
+        ended_at=doc.ended_at,
+    )
 
 
 def select_history(query: GetBotHistory) -> tuple[str, tuple[Any, ...]]:

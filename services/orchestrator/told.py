@@ -2,8 +2,9 @@
 
 from typing import NamedTuple
 
+from services.orchestrator.decider.task_state import How
 from services.orchestrator.outcomes import Outcomes
-from shared.contracts.words import BotId
+from shared.contracts.words import BotId, TaskId
 
 
 class CountedTasks(NamedTuple):
@@ -19,6 +20,14 @@ class ClearedBots(NamedTuple):
     number: int
 
 
+class KnownChild(NamedTuple):
+    """A living task has spawned this one, which has ended so."""
+
+    parent: TaskId
+    child: TaskId
+    how: How
+
+
 class KnownOutcomes(NamedTuple):
     """How the last attempts of a bot ended."""
 
@@ -26,4 +35,4 @@ class KnownOutcomes(NamedTuple):
     outcomes: Outcomes
 
 
-Told = CountedTasks | ClearedBots | KnownOutcomes
+Told = CountedTasks | ClearedBots | KnownChild | KnownOutcomes

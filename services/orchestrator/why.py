@@ -1,6 +1,6 @@
 """What a task waits for, in a sentence; why each bot cannot have it now; and what to type."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from services.orchestrator.board import TaskEntry, state_name
@@ -134,6 +134,7 @@ def _waiting(scene: Scene, doc: TaskDoc, state: Waiting, moment: Moment) -> Why:
         explanation = f"it is about to be given to one of {names}"
     else:
         explanation = f"all slots of {names} are taken; it is number {position} in the queue"
+        explanation += _held_by_ancestors(scene, state, ready)
     return Why(
         id=doc.id,
         state=doc.state,
@@ -142,6 +143,20 @@ def _waiting(scene: Scene, doc: TaskDoc, state: Waiting, moment: Moment) -> Why:
         queue_position=position,
         bots=verdicts,
         advice=f"to have it sooner: {_launch(wants)}",
+    )
+
+
+def _held_by_ancestors(scene: Scene, state: Waiting, bots: Iterable[BotId]) -> str:
+    """Whether slots are held by tasks that may wait for their children, as this one may be."""
+    board = scene.board
+    held = {task_id for bot_id in bots for task_id in board.held.get(bot_id, ())}
+    parents = [task_id for task_id in held if board.families.of(task_id)]
+    if not parents:
+        return ""
+    whose = "among them one from which it descends" if held & set(state.order.ancestors) else "not its own"
+    return (
+        f"; {len(parents)} of the {len(held)} tasks there have spawned others, {whose}, and may be waiting "
+        "for them: if all are, no slot comes free before one gives up"
     )
 
 

@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from shared.contracts.words import CIRCUIT_OPEN_S
+from shared.contracts.scaling import Scaling
+from shared.contracts.words import CHILDREN_MAX, CIRCUIT_OPEN_S
 
 Seconds = Annotated[float, msgspec.Meta(ge=0.05, le=86_400)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
@@ -35,6 +36,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         ],
     ] = {}
     assignment_taken_within_s: Seconds = 2.0
+    spawn_depth_max: Annotated[
+        int,
+        msgspec.Meta(ge=1, le=8, description="How deep a task may spawn below the one that was submitted."),
+    ] = 8
+    spawn_children_max: Annotated[
+        int, msgspec.Meta(ge=1, le=CHILDREN_MAX, description="How many tasks one task may spawn.")
+    ] = CHILDREN_MAX
+    scaling: Scaling = Scaling()
     circuit_open_s: Annotated[
         Seconds, msgspec.Meta(description="A bot that failed too often is given nothing for so long.")
     ] = CIRCUIT_OPEN_S

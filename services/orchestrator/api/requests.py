@@ -201,6 +201,12 @@ class Waited(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     wait: Wait = 0.0
 
 
+class TreeAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whether all that descends from it is meant, though it may have ended itself."""
+
+    tree: bool = False
+
+
 class TasksAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which tasks."""
 

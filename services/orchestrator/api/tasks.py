@@ -1,4 +1,4 @@
-"""Tasks over HTTP: submit, list, look at, cancel, resume."""
+"""Tasks over HTTP: submit, list, look at, cancel, resume; and the trees they make by spawning others."""
 
 from typing import Any, Final
 
@@ -6,16 +6,18 @@ from litestar import Request, Response, get, post
 from litestar.params import FromPath
 
 from services.orchestrator.api.looking import ORCHESTRATOR, task_after, task_named
-from services.orchestrator.api.requests import CancelAsked, NewTask, Receipt, TasksAsked, Waited
+from services.orchestrator.api.requests import CancelAsked, NewTask, Receipt, TasksAsked, TreeAsked, Waited
 from services.orchestrator.api.submitting import id_for, submission
 from shared.contracts.orchestrator.commands import CancelTask, ResumeTask, TaskCommand
 from shared.contracts.orchestrator.queries import (
     GetTask,
     GetTimeline,
+    GetTree,
     GetWhy,
     ListTasks,
     TaskDoc,
     Timeline,
+    Tree,
     Why,
 )
 from shared.contracts.words import BotId, Page, TaskId
@@ -36,6 +38,7 @@ NOT_SHOWN_YET: Final = "It is decided, but the views do not show it yet: ask aga
 NEW_TASK: Final = Body(NewTask, bytes_max=TASK_BYTES_MAX)
 CANCEL_ASKED: Final = Body(CancelAsked, default=CancelAsked())
 WAITED: Final = Parameters(Waited)
+TREE_ASKED: Final = Parameters(TreeAsked)
 TASKS_ASKED: Final = Parameters(TasksAsked)
 
 _TASK: Final = Says(meaning="The task.", form=TaskDoc, headers=("Hive-Version",))
@@ -170,6 +173,25 @@ async def show_why(doors: Seams, task_id: FromPath[str]) -> Response[bytes]:
     return why if isinstance(why, Response) else document(why)
 
 
+@get(
+    "/tasks/{task_id:str}/tree",
+    says=Operation(
+        summary="Show a task and all that descends from it",
+        scope=READ,
+        headers=(AT_LEAST,),
+        answers={
+            200: Says(meaning="The task first, each other one after its parent.", form=Tree),
+            202: PENDING,
+        },
+    ),
+)
+async def show_tree(request: Request[Any, Any, Any], doors: Seams, task_id: FromPath[str]) -> Response[bytes]:
+    """What its bot has spawned, what their bots have spawned, and so on: at most 1,000."""
+    wanted = task_named(task_id)
+    tree = await found(doors, GetTree(task_id=wanted, at_least=at_least(request)), "task", wanted)
+    return tree if isinstance(tree, Response) else document(tree)
+
+
 @post(
     "/tasks/{task_id:str}/cancel",
     status_code=200,
@@ -177,6 +199,7 @@ async def show_why(doors: Seams, task_id: FromPath[str]) -> Response[bytes]:
         summary="Cancel a task",
         scope=WRITE,
         body=CANCEL_ASKED,
+        query=TREE_ASKED,
         answers={200: _TASK, 202: PENDING},
         problems=(409,),
     ),
@@ -184,10 +207,14 @@ async def show_why(doors: Seams, task_id: FromPath[str]) -> Response[bytes]:
 async def cancel_task(
     request: Request[Any, Any, Any], doors: Seams, task_id: FromPath[str]
 ) -> Response[bytes]:
-    """Also while a bot works on it: the bot is told to stop."""
+    """Also while a bot works on it: the bot is told to stop. What it has spawned is cancelled with it.
+
+    With `tree` one that has ended is no mistake: what descends from it is cancelled.
+    """
     wanted = task_named(task_id)
     asked = await CANCEL_ASKED.read(request)
-    return await _change(request, doors, wanted, CancelTask(task_id=wanted, reason=asked.reason))
+    tree = TREE_ASKED.read(request).tree
+    return await _change(request, doors, wanted, CancelTask(task_id=wanted, reason=asked.reason, tree=tree))
 
 
 @post(
@@ -230,6 +257,7 @@ ROUTES: Final = (
     show_task,
     show_timeline,
     show_why,
+    show_tree,
     cancel_task,
     resume_task,
 )

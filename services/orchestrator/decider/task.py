@@ -6,16 +6,21 @@ does no harm; where it might, a person is asked.
 """
 
 from datetime import datetime
+from hashlib import sha256
 from typing import Final, assert_never
+
+import msgspec
 
 from services.orchestrator.classify import classify
 from services.orchestrator.commands import (
     AssignTask,
+    CancelOrphan,
     ExpireTask,
     FailDependent,
     LoseAttempt,
     NoteTaskStarted,
     PlaceTask,
+    RefuseSpawn,
     ReleaseTask,
     TaskWish,
     WithdrawAssignment,
@@ -28,6 +33,7 @@ from shared.contracts.orchestrator.commands import (
     Done,
     ReportTask,
     ResumeTask,
+    SpawnTask,
     Stopped,
     SubmitTask,
     Undone,
@@ -47,9 +53,11 @@ from shared.contracts.orchestrator.facts import (
     TaskResumed,
     TaskStarted,
     TaskSubmitted,
+    TreeCancelled,
 )
-from shared.contracts.words import SideEffects
+from shared.contracts.words import BotId, SideEffects, TaskId
 from shared.kernel.backoff import backoff, spread
+from shared.kernel.codec import encode
 from shared.kernel.decider import Decider
 from shared.kernel.errors import Rejected
 
@@ -59,10 +67,17 @@ def decide(task: Task, command: TaskWish, at: datetime) -> list[TaskEvent]:
     match command:
         case SubmitTask():
             return _submit(task, command, at)
+        case SpawnTask():
+            return _spawned_again(task, command)
+        case RefuseSpawn():
+            raise Rejected(command.code, command.detail)
         case PlaceTask():
             return _place(task, command, at)
         case CancelTask():
             return _cancel(task, command)
+        case CancelOrphan():
+            wish = CancelTask(task_id=command.task_id, reason=command.reason)
+            return _cancel(task, wish) if isinstance(task, Waiting | Held | Blocked) else []
         case ResumeTask():
             return _resume(task, command)
         case ClaimTask():
@@ -93,11 +108,29 @@ def _submit(task: Task, command: SubmitTask, at: datetime) -> list[TaskEvent]:
         case Unknown():
             return _submitted(command, at)
         case Waiting() | Held() | Blocked():
-            return _asked_again(command, task.order.body_hash)
+            return _asked_again(command.task_id, command.body_hash, task.order.body_hash)
         case Ended():
-            return _asked_again(command, task.body_hash)
+            return _asked_again(command.task_id, command.body_hash, task.body_hash)
         case _:
             assert_never(task)
+
+
+def _spawned_again(task: Task, command: SpawnTask) -> list[TaskEvent]:
+    """What is new was prepared: it comes as a submission, with all that its parent gives it."""
+    match task:
+        case Unknown():
+            raise _stale(command.parent, command.token)
+        case Waiting() | Held() | Blocked():
+            return _asked_again(command.task_id, spawn_hash(command), task.order.body_hash)
+        case Ended():
+            return _asked_again(command.task_id, spawn_hash(command), task.body_hash)
+        case _:
+            assert_never(task)
+
+
+def spawn_hash(command: SpawnTask) -> str:
+    """What a spawned task has in common whichever attempt of its parent asks for it."""
+    return sha256(encode(msgspec.structs.replace(command, bot_id=BotId(""), token=0))).hexdigest()
 
 
 def _submitted(command: SubmitTask, at: datetime) -> list[TaskEvent]:
@@ -120,16 +153,18 @@ def _submitted(command: SubmitTask, at: datetime) -> list[TaskEvent]:
         retry=command.retry,
         after=command.after,
         after_policy=command.after_policy,
+        ancestors=command.ancestors,
+        spawned_by=command.spawned_by,
     )
     if command.deadline is not None and command.deadline <= at:
         return [submitted, TaskExpired(task_id=command.task_id, deadline=command.deadline)]
     return [submitted]
 
 
-def _asked_again(command: SubmitTask, body_hash: str) -> list[TaskEvent]:
-    if command.body_hash == body_hash:
+def _asked_again(task_id: TaskId, asked: str, known: str) -> list[TaskEvent]:
+    if asked == known:
         return []
-    raise Rejected("idempotency_key_reused", f"{command.task_id} was submitted with another body")
+    raise Rejected("idempotency_key_reused", f"{task_id} was submitted with another body")
 
 
 def _place(task: Task, command: PlaceTask, at: datetime) -> list[TaskEvent]:
@@ -167,6 +202,10 @@ def _cancel(task: Task, command: CancelTask) -> list[TaskEvent]:
             raise _not_found(command.task_id)
         case Ended(how="cancelled"):
             return []
+        case Ended(how="completed", tree_cancelled=False) if command.tree:
+            return [TreeCancelled(task_id=command.task_id, reason=command.reason)]
+        case Ended() if command.tree:
+            return []  # all that descends from it is cancelled, since it ended so
         case Ended():
             raise Rejected("task_ended", f"{command.task_id} is {task.how}: there is nothing to cancel")
         case Held():

@@ -20,6 +20,7 @@ from shared.contracts.orchestrator.facts import (
     TaskResumed,
     TaskStarted,
     TaskSubmitted,
+    TreeCancelled,
 )
 from shared.contracts.words import BotId
 
@@ -71,7 +72,7 @@ class Blocked(msgspec.Struct, frozen=True):
 
 
 class Ended(msgspec.Struct, frozen=True):
-    """Nothing more can happen.
+    """Nothing more can happen to it; `tree_cancelled`: what descends from it is no longer wanted.
 
     `token` is the attempt that was current at the end, 0 if its end is unknown.
     """
@@ -79,6 +80,7 @@ class Ended(msgspec.Struct, frozen=True):
     how: How
     body_hash: str
     token: int = 0
+    tree_cancelled: bool = False
 
 
 Task = Unknown | Waiting | Held | Blocked | Ended
@@ -97,7 +99,10 @@ def evolve(task: Task, fact: TaskEvent, sequence: int, at: datetime) -> Task:
             attempts=0,
             allowed=fact.retry.attempts_max,
             dependent=bool(fact.after),
+            last_bot=fact.spawned_by,  # it may wait for its children: they had better go elsewhere
         )
+    if isinstance(fact, TreeCancelled):
+        return msgspec.structs.replace(task, tree_cancelled=True) if isinstance(task, Ended) else task
     if isinstance(task, Unknown | Ended):
         return task
     match fact:

@@ -49,15 +49,47 @@ class SubmitTask(TaskCommand, frozen=True, kw_only=True):
     retry: RetryPolicy = RetryPolicy()
     after: tuple[TaskId, ...] = ()
     after_policy: AfterPolicy = AfterPolicy.COMPLETED
+    ancestors: tuple[TaskId, ...] = ()  # of a task that another one spawned
+    spawned_by: BotId | None = None
+
+
+class SpawnTask(TaskCommand, frozen=True, kw_only=True):
+    """From the bot that does `parent`: do this, too, apart from it. The same again is the same task.
+
+    Left out, `priority` is the parent's, and the text tells the `type`. Refused: `stale_token`,
+    `spawn_too_deep`, `too_many_children`, `bad_…`, `idempotency_key_reused` (this id, with other words).
+    """
+
+    senders: ClassVar[frozenset[str]] = _BOTS
+    opens: ClassVar[bool] = True
+
+    task_id: TaskId
+    bot_id: BotId
+    parent: TaskId
+    token: int
+    content: str
+    priority: Priority | None = None
+    type: TaskType | None = None
+    timeout_s: float = 3600.0
+    input: str | None = None
+    input_file: FileRef | None = None
+    engine: str | None = None
+    bot: BotId | None = None
+    pool: str | None = None
+    deadline: datetime | None = None
+    retry: RetryPolicy = RetryPolicy()
+    after: tuple[TaskId, ...] = ()
+    after_policy: AfterPolicy = AfterPolicy.COMPLETED
 
 
 class CancelTask(TaskCommand, frozen=True, kw_only=True):
-    """It is no longer wanted."""
+    """It is no longer wanted, and nothing that it spawned; with `tree` that may be said when it has ended."""
 
     senders: ClassVar[frozenset[str]] = _PEOPLE_AND_SERVICES
 
     task_id: TaskId
     reason: str = "asked"
+    tree: bool = False
 
 
 class ResumeTask(TaskCommand, frozen=True, kw_only=True):
@@ -197,7 +229,7 @@ class ReportBotExit(BotCommand, frozen=True, kw_only=True):
     reason: str  # `exit 1`, `signal 9`
 
 
-TaskRequest = SubmitTask | CancelTask | ResumeTask | ClaimTask | ReportTask
+TaskRequest = SubmitTask | SpawnTask | CancelTask | ResumeTask | ClaimTask | ReportTask
 BotRequest = (
     LaunchBot | StartBot | StopBot | RestartBot | RetireBot | OpenCircuit | CloseCircuit | ReportBotExit
 )

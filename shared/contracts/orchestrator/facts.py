@@ -95,7 +95,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class TaskSubmitted(Fact, frozen=True, kw_only=True):
     """A task was accepted. `body_hash` guards the idempotency key; `submitter` is the id of an access key.
 
-    It is given to a bot only when all in `after` have come to what `after_policy` says.
+    It is given to a bot only when all in `after` have come to what `after_policy` says. A task that another
+    one spawned has `ancestors`: the root first, its parent last; its submitter is the root's.
     """
 
     task_id: TaskId
@@ -115,6 +116,18 @@ class TaskSubmitted(Fact, frozen=True, kw_only=True):
     retry: RetryPolicy = RetryPolicy()
     after: tuple[TaskId, ...] = ()
     after_policy: AfterPolicy = AfterPolicy.COMPLETED
+    ancestors: tuple[TaskId, ...] = ()
+    spawned_by: BotId | None = None
+
+    @property
+    def parent(self) -> TaskId | None:
+        """The task that spawned it."""
+        return self.ancestors[-1] if self.ancestors else None
+
+    @property
+    def root(self) -> TaskId:
+        """The task that was submitted, from which it descends; itself if it was."""
+        return self.ancestors[0] if self.ancestors else self.task_id
 
 
 class DependenciesMet(Fact, frozen=True, kw_only=True):
@@ -218,6 +231,13 @@ class TaskCancelled(Fact, frozen=True, kw_only=True):
     bot_id: BotId | None = None
 
 
+class TreeCancelled(Fact, frozen=True, kw_only=True):
+    """It has ended, and all that descends from it is no longer wanted."""
+
+    task_id: TaskId
+    reason: str
+
+
 class TaskExpired(Fact, frozen=True, kw_only=True):
     """Its deadline passed before it was done."""
 
@@ -239,6 +259,7 @@ TaskFact = (
     | TaskResumed
     | TaskFailed
     | TaskCancelled
+    | TreeCancelled
     | TaskExpired
 )
 

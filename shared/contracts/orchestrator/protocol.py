@@ -4,7 +4,7 @@ from datetime import datetime
 
 import msgspec
 
-from shared.contracts.orchestrator.facts import BotSpec, FileRef
+from shared.contracts.orchestrator.facts import BotSpec, FileRef, Output, TaskError
 from shared.contracts.words import BotId, SideEffects, TaskId, TaskType
 
 
@@ -92,6 +92,37 @@ class FileAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     error: str = ""
 
 
+class ChildrenAsked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """On `children.<bot_id>`, as a request: how are those that this running attempt's task has spawned?
+
+    Without `ids` all of them (at most CHILDREN_MAX). `until`: `now`, or when `any` or `all` of them have
+    ended, but at most `within_s` (JOIN_WITHIN_S_MAX) from now.
+    """
+
+    task_id: TaskId
+    token: int
+    ids: tuple[TaskId, ...] = ()
+    until: str = "now"
+    within_s: float = 0.0
+
+
+class Child(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One of them, in a state as everybody sees it; `more`: its result did not fit, ask for it alone."""
+
+    id: TaskId
+    state: str
+    output: Output | None = None
+    error: TaskError | None = None
+    reason: str | None = None
+    more: bool = False
+
+
+class ChildrenTold(msgspec.Struct, frozen=True, kw_only=True):
+    """Those that were asked about, in the order of asking, else of spawning."""
+
+    children: tuple[Child, ...]
+
+
 class StartOrder(msgspec.Struct, frozen=True, kw_only=True, tag="start", tag_field="order"):
     """To a host: a process of this generation shall run. Repeated until the host's report shows it."""
 
@@ -136,8 +167,13 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HostReport(msgspec.Struct, frozen=True, kw_only=True):
-    """On `host.<host_id>.report`, each second: all that runs there, and the engines it can start."""
+    """On `host.<host_id>.report`, each second: all that runs there, and the engines it can start.
+
+    `cpu_share`, `memory_share`: how much of the machine's processors and memory is in use, 0 to 1.
+    """
 
     host_id: str
     running: tuple[Running, ...]
     engines: tuple[str, ...]
+    cpu_share: float | None = None
+    memory_share: float | None = None

@@ -68,6 +68,31 @@ class TaskDoc(msgspec.Struct, frozen=True, kw_only=True):
     usage: Usage = Usage()
     after: tuple[TaskId, ...] = ()
     after_policy: AfterPolicy = AfterPolicy.COMPLETED
+    parent: TaskId | None = None  # the task that spawned it
+    root: TaskId | None = None  # the task that was submitted, above it
+    tree_cancelled: bool = False
+
+
+class TreeNode(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A task of a tree; `depth` below the one that was asked about, `content` its beginning."""
+
+    id: TaskId
+    parent: TaskId | None
+    depth: int
+    state: str
+    type: TaskType
+    content: str
+    submitted_at: datetime
+    bot: BotId | None = None
+    ended_at: datetime | None = None
+
+
+class Tree(msgspec.Struct, frozen=True, kw_only=True):
+    """A task and all that descends from it, each after its parent; `truncated`: there are more."""
+
+    id: TaskId
+    nodes: list[TreeNode]
+    truncated: bool = False
 
 
 class TimelineEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -200,6 +225,16 @@ class GetTimeline(Query[Timeline], frozen=True, kw_only=True):
     answer: ClassVar[object] = Timeline
 
     task_id: TaskId
+
+
+class GetTree(Query[Tree], frozen=True, kw_only=True):
+    """A task and all that descends from it, at most 1,000."""
+
+    service: ClassVar[str] = "orchestrator"
+    answer: ClassVar[object] = Tree
+
+    task_id: TaskId
+    at_least: int = 0
 
 
 class GetWhy(Query[Why], frozen=True, kw_only=True):
