@@ -35,7 +35,7 @@ _FIELDS: Final = (
     ("month", "1 to 12, or JAN to DEC"),
     ("day of the week", "0 to 7, or SUN to SAT; 5L for the last Friday, 1#2 for the second Monday"),
 )
-_PIECE: Final = re.compile(r"(\d{1,9})([dhms])")
+_PIECE: Final = re.compile(r"(\d{1,7})([dhms])")
 _UNIT: Final = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 
 

@@ -169,3 +169,30 @@ def test_of_years_of_seconds_the_newest_are_found_at_once() -> None:
     found = due_between(parse("* * * * * *", "UTC"), ANCHOR, ANCHOR, upto, most=100, counted_max=1_000)
     assert [upto - timedelta(seconds=99 - number) for number in range(100)] == found.newest
     assert (1_000, True, ANCHOR + timedelta(seconds=1)) == (found.older, found.more, found.first)
+
+
+@given(
+    strategies.one_of(
+        strategies.text(max_size=40),
+        strategies.text("0123456789*,-/L#WMONJAN ", max_size=30),
+        strategies.text("0123456789dhms", max_size=30).map("@every {}".format),
+        strategies.text("0123456789-:TZ+.", max_size=30).map("@at {}".format),
+        strategies.lists(
+            strategies.text("0123456789*,-/L#", min_size=1, max_size=6), min_size=5, max_size=6
+        ).map(" ".join),
+    ),
+    strategies.sampled_from(["UTC", "Europe/Zurich"]),
+)
+def test_whatever_is_written_is_read_or_refused_in_words(expression: str, zone: str) -> None:
+    refusals: list[Rejected] = []
+    try:
+        timetable = parse(expression, zone)
+    except Rejected as rejected:
+        refusals.append(rejected)
+    if refusals:
+        assert refusals[0].code == "bad_expression"
+        assert refusals[0].detail.startswith("expression: ")
+        return
+    following = list(islice(due_after(timetable, ANCHOR, ANCHOR), 3))
+    assert sorted(set(following)) == following
+    assert all(at > ANCHOR for at in following)
