@@ -18,7 +18,7 @@ from shared.runtime import telemetry, topology
 from shared.runtime.connection import BrokerRefused, Connection, connect
 from shared.runtime.credentials import Authority, create_authority
 from shared.runtime.permissions import OPS, SYSTEM_SENDER
-from shared.runtime.prepare import prepare
+from shared.runtime.prepare import hand_out_after_restart, prepare
 from shared.runtime.probes import Probes
 from shared.runtime.revocation import serve_revocations
 
@@ -46,6 +46,8 @@ class Watch:
         system = await self._connect(SYSTEM_SENDER)
         try:
             await prepare(self._connection, replicas=self._settings.replicas)
+            await self._hand_out()
+            self._connection.on_reconnect(self._hand_out)
             await serve_revocations(self._connection, system, self._authority)
             self._prepared = True
             _log.info("streams and consumers are there")
@@ -60,6 +62,11 @@ class Watch:
             self._settings, sender=sender, creds=self._authority.creds_path(sender)
         )
         return await connect(settings, within=STARTS_WITHIN_S)
+
+    async def _hand_out(self) -> None:
+        """The broker was started, perhaps because its disk was full: nothing may be stuck in its queues."""
+        assert self._connection is not None
+        await hand_out_after_restart(self._connection)
 
     @staticmethod
     async def _until(stop: asyncio.Event, *closed: asyncio.Event) -> None:

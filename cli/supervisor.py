@@ -14,19 +14,18 @@ from cli.failure import Exit, Failure
 from cli.plan import Plan
 from cli.processes import Processes
 from shared.kernel.errors import Unavailable
-from shared.runtime import clock, revocation, topology
+from shared.runtime import revocation, topology
 from shared.runtime.broker import BrokerError
 from shared.runtime.connection import BrokerRefused, Connection, connect
 from shared.runtime.credentials import Authority, CredentialsError
 from shared.runtime.permissions import OPS, SYSTEM_SENDER
-from shared.runtime.prepare import hand_out_again, prepare
+from shared.runtime.prepare import hand_out_after_restart, hand_out_again, prepare
 from shared.runtime.settings import Settings
 
 if TYPE_CHECKING:
     from bots.sandbox import SandboxReport
 
 WRITE_AGAIN_S: Final = 2.0
-HANDED_OUT_WITHIN_S: Final = 60.0
 SERVICES: Final = ("gateway", "orchestrator", "messenger", "scheduler")
 
 
@@ -115,17 +114,10 @@ class Supervisor:
 
     async def _after_full_disk(self) -> None:
         """What the broker may have kept of commands that were decided is decided again: already so."""
-        until = clock.monotonic() + HANDED_OUT_WITHIN_S
-        while True:
-            try:
-                await hand_out_again(self._connections[0], services=SERVICES)
-            except (BrokerRefused, Unavailable) as error:
-                if clock.monotonic() > until:
-                    self._say(f"what lies in the queues could not be handed out again: {error}")
-                    return
-            else:
-                return
-            await asyncio.sleep(WRITE_AGAIN_S)
+        try:
+            await hand_out_after_restart(self._connections[0], services=SERVICES)
+        except (BrokerRefused, Unavailable) as error:
+            self._say(f"what lies in the queues could not be handed out again: {error}; restart the hive")
 
     async def _connect(self, nats_url: str, sender: str) -> Connection:
         settings = Settings(

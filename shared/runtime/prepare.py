@@ -16,6 +16,7 @@ from shared.runtime.permissions import SERVICES
 from shared.runtime.topology import Api
 
 FORMED_WITHIN_S: Final = 60.0
+HANDED_OUT_WITHIN_S: Final = 60.0
 ASK_AGAIN_S: Final = 0.5
 FORMING: Final = frozenset({10005, 10008, 10009, 10010})
 """No peers for a stream yet, no leader yet, a peer not there yet: a cluster says so while it forms."""
@@ -64,3 +65,19 @@ async def hand_out_again(connection: Api, *, services: Collection[str] = SERVICE
             except BrokerRefused as refused:
                 if refused.code not in {topology.STREAM_NOT_FOUND, topology.CONSUMER_NOT_FOUND}:
                     raise
+
+
+async def hand_out_after_restart(
+    connection: Api, *, services: Collection[str] = SERVICES, within_s: float = HANDED_OUT_WITHIN_S
+) -> None:
+    """As `hand_out_again`, of a broker that has just come back and may still read its store."""
+    until = monotonic() + within_s
+    while True:
+        try:
+            await hand_out_again(connection, services=services)
+        except (BrokerRefused, Unavailable):
+            if monotonic() > until:
+                raise
+        else:
+            return
+        await asyncio.sleep(ASK_AGAIN_S)

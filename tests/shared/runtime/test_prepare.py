@@ -3,11 +3,12 @@
 import msgspec
 import pytest
 
-from shared.contracts.naming import EVENTS, command_subject
+from shared.contracts.naming import EVENTS
 from shared.kernel.errors import Unavailable
 from shared.runtime.connection import BrokerRefused, connect
 from shared.runtime.prepare import hand_out_again, prepare
 from shared.runtime.topology import STREAM_NOT_FOUND, ensure_volatile
+from tests.support.holder import Holder
 from tests.support.nats_server import LocalBroker
 
 NO_PEERS = BrokerRefused(10005, "no suitable peers for placement, peer offline")
@@ -68,20 +69,10 @@ async def test_a_broker_that_is_away_is_unavailable_however_many_streams_were_as
 async def test_what_lies_in_a_queue_is_handed_out_again(broker: LocalBroker) -> None:
     ops = await connect(broker.settings("ops"))
     await prepare(ops)
-    async with broker.client("gateway") as gateway:
-        await gateway.request(command_subject("orchestrator", "gateway", "t1"), b"a command", timeout=5)
-    async with broker.client("svc-orchestrator") as owner:
-        inbox = owner.new_inbox()
-        arrivals = await owner.subscribe(inbox)
-        pull = "$JS.API.CONSUMER.MSG.NEXT.CMD_ORCHESTRATOR.orchestrator-blue"
-        await owner.publish(pull, b'{"batch":2,"expires":20000000000}', reply=inbox)
-        first = await arrivals.next_msg(10)
+    async with Holder(broker) as holder:
+        await holder.take_one()
 
         await hand_out_again(ops)  # green has no consumer, and nobody waits for an answer about it
 
-        await owner.publish(pull, b'{"batch":2,"expires":20000000000}', reply=inbox)
-        again = await arrivals.next_msg(10)
-        while not again.data:  # that the first pull has ended
-            again = await arrivals.next_msg(10)
-    assert first.data == again.data == b"a command"
+        await holder.is_given_it_as_if_new()
     await ops.close()
