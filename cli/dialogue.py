@@ -9,7 +9,6 @@ from typing import Final, NamedTuple, assert_never
 from cli.frames import Accepted, Frame, Gap, Hello, Live, State, Text, Wrong
 from shared.contracts.messenger.queries import MessageDoc
 
-UNDECIDED: Final = 0
 LOST: Final = frozenset({"failed", "expired"})
 
 
@@ -39,7 +38,7 @@ Show = Said | Piece | Failed
 
 @dataclass
 class Dialogue:
-    """`unsent`, by reference: typed and not accepted yet; `unanswered`: accepted, with its sequence."""
+    """`unsent`, by reference: typed, not accepted for good yet; `unanswered`: accepted, with its sequence."""
 
     me: str = ""
     seen: int = 0
@@ -52,8 +51,7 @@ class Dialogue:
     @property
     def after(self) -> int:
         """Where another connection goes on: so early that it hears of all that is not answered."""
-        decided = [sequence - 1 for sequence in self.unanswered.values() if sequence != UNDECIDED]
-        return min([self.seen, *decided])
+        return min([self.seen, *(sequence - 1 for sequence in self.unanswered.values())])
 
     @property
     def open(self) -> int:
@@ -69,8 +67,9 @@ class Dialogue:
             case Text():
                 return self._text(frame)
             case Accepted():
-                self.unsent.pop(frame.ref, None)
-                self._mine(frame.id, frame.sequence or UNDECIDED)
+                if frame.sequence is not None:  # else it is stored only, and may be refused yet
+                    self.unsent.pop(frame.ref, None)
+                    self._mine(frame.id, frame.sequence)
                 return None
             case Live():
                 return self._piece(frame)

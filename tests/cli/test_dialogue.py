@@ -56,7 +56,17 @@ def test_what_is_stored_and_not_decided_yet_waits_too(dialogue: Dialogue) -> Non
 
     assert (dialogue.open, dialogue.after) == (1, 0)
     dialogue.hear(text(own()))
-    assert dialogue.unanswered == {"m1": 1}
+    dialogue.hear(Accepted(ref="r1", id="m1", sequence=1))
+    assert (dialogue.unsent, dialogue.unanswered) == ({}, {"m1": 1})
+
+
+def test_what_was_stored_and_is_refused_then_is_not_waited_for(dialogue: Dialogue) -> None:
+    dialogue.hear(Accepted(ref="r1", id="m1"))
+
+    refused = dialogue.hear(Wrong(code="recipient_unknown", detail="it was retired", ref="r1"))
+
+    assert refused == Failed("not sent: it was retired", "recipient_unknown")
+    assert dialogue.open == 0
 
 
 def test_what_one_said_elsewhere_is_shown_and_not_waited_for() -> None:

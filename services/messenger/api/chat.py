@@ -33,6 +33,9 @@ WAIT_WHILE_ACTIVE_S: Final = 3.0
 """A messenger that dies leaves a question unanswered: so long a conversation may then stand still."""
 ACTIVE_FOR_S: Final = 120.0  # after the last that was said
 TOLD_WITHIN_S: Final = 1.0  # what was accepted; else the question is asked again
+SETTLED_WITHIN_S: Final = 25.0
+"""What is stored and not decided yet is asked about again, so long at a time, until it is."""
+UNDECIDED_MAX: Final = 200  # of one connection; of older ones the client hears if it says them again
 ANSWER_S: Final = 2.0
 AGAIN_AFTER_S: Final = 1.0
 PAGE_MESSAGES: Final = 20  # messages of the greatest length fit into one answer of the broker's
@@ -70,6 +73,8 @@ class _Chat:
         self._seen = after
         self._active_until = 0.0
         self._asking: asyncio.Timeout | None = None
+        self._undecided: dict[MessageId, tuple[str, SendMessage]] = {}
+        self._stored = asyncio.Event()
 
     async def run(self) -> None:
         """Say what was said, and hear what the client says."""
@@ -78,6 +83,7 @@ class _Chat:
         async with asyncio.TaskGroup() as tasks:
             turns = Turns(self._socket, self._doors, tasks)
             tasks.create_task(self._tell(turns))
+            tasks.create_task(self._settle())
             while True:
                 frame: Say | Ack = await self._socket.read(FRAMES)
                 await self._obey(frame)
@@ -141,15 +147,7 @@ class _Chat:
                 case _:
                     assert_never(frame)
         except (Behind, NotFound, Rejected, Refusal, Unavailable) as error:
-            refusal = refusal_of(error)
-            after_s = refusal.headers.get("Retry-After")
-            wrong = Wrong(
-                code=refusal.problem.code,
-                detail=refusal.problem.detail,
-                ref=frame.ref if isinstance(frame, Say) else None,
-                retry_after_s=None if after_s is None else int(after_s),
-            )
-            await self._socket.send(wrong)
+            await self._socket.send(_wrong(error, frame.ref if isinstance(frame, Say) else None))
 
     def _check_may_write(self) -> None:
         if not self._socket.principal.may(WRITE):
@@ -170,12 +168,43 @@ class _Chat:
         outcome = await self._doors.send(
             command, actor=caller.actor, wait_s=self._doors.config().answer_wait_s
         )
-        sequence = None if outcome is None else settled(outcome)
-        await self._socket.send(Accepted(ref=frame.ref, id=message_id, sequence=sequence))
         self._active_until = monotonic() + ACTIVE_FOR_S
-        if sequence is not None:
-            loop = asyncio.get_running_loop()
-            loop.call_later(TOLD_WITHIN_S, self._ask_again_unless_told, sequence)
+        if outcome is None:
+            await self._socket.send(Accepted(ref=frame.ref, id=message_id))
+            self._undecided[message_id] = (frame.ref, command)
+            if len(self._undecided) > UNDECIDED_MAX:
+                del self._undecided[next(iter(self._undecided))]
+            self._stored.set()
+        else:
+            await self._accepted(frame.ref, message_id, settled(outcome))
+
+    async def _accepted(self, ref: str, message_id: MessageId, sequence: int) -> None:
+        await self._socket.send(Accepted(ref=ref, id=message_id, sequence=sequence))
+        asyncio.get_running_loop().call_later(TOLD_WITHIN_S, self._ask_again_unless_told, sequence)
+
+    async def _settle(self) -> NoReturn:
+        """Say what became of what was only stored: it may be refused, and nobody else would tell."""
+        while True:
+            await self._stored.wait()
+            if not self._undecided:
+                self._stored.clear()
+                continue
+            await asyncio.sleep(jittered(AGAIN_AFTER_S))
+            message_id, (ref, command) = next(iter(self._undecided.items()))
+            actor = self._socket.principal.actor
+            try:
+                outcome = await self._doors.send(command, actor=actor, wait_s=SETTLED_WITHIN_S)
+                if outcome is None:
+                    continue
+                sequence = settled(outcome)
+            except (Behind, Unavailable):
+                continue
+            except (NotFound, Rejected, Refusal) as error:
+                self._undecided.pop(message_id, None)
+                await self._socket.send(_wrong(error, ref))
+            else:
+                self._undecided.pop(message_id, None)
+                await self._accepted(ref, message_id, sequence)
 
     async def _ack(self, frame: Ack) -> None:
         """Mark as read what the bot said up to there; nothing that was not sent here can have been read."""
@@ -207,6 +236,17 @@ class _Chat:
             if cursor is None:
                 break
         return found
+
+
+def _wrong(error: Behind | NotFound | Rejected | Refusal | Unavailable, ref: str | None) -> Wrong:
+    refusal = refusal_of(error)
+    after_s = refusal.headers.get("Retry-After")
+    return Wrong(
+        code=refusal.problem.code,
+        detail=refusal.problem.detail,
+        ref=ref,
+        retry_after_s=None if after_s is None else int(after_s),
+    )
 
 
 SOCKETS: Final = (SocketRoute("/v1/bots/{name}/ws", READ, chat),)

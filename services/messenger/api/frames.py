@@ -31,7 +31,10 @@ class Said(Frame, frozen=True, kw_only=True, tag="text"):
 
 
 class Accepted(Frame, frozen=True, kw_only=True, tag="accepted"):
-    """What you sent as `ref` is this message. Without a `sequence` it is stored, and not decided yet."""
+    """What you sent as `ref` is this message.
+
+    Without a `sequence` it is stored, and not decided yet: another one follows that has it, or an error.
+    """
 
     ref: str
     id: MessageId

@@ -88,7 +88,23 @@ async def test_what_is_not_decided_yet_is_accepted_without_a_place(here: Served)
         await alice.say(type="text", ref="r1", content="hello")
         assert "sequence" not in await alice.next("accepted")
         await here.hive.catch_up()
-        assert await alice.texts(1) == ["hello"]
+        text, accepted = sorted(
+            [await alice.next("text", "accepted") for _ in range(2)],
+            key=lambda frame: frame["type"] == "accepted",
+        )
+        assert text["message"]["content"] == "hello"
+        assert (accepted["ref"], accepted["sequence"]) == ("r1", text["sequence"])
+
+
+async def test_what_was_stored_and_is_refused_then_is_told(here: Served) -> None:
+    here.hive.undecided = True
+    async with here.open(ALPHA, ALICE) as alice:
+        await alice.say(type="text", ref="r1", content="hello")
+        assert "sequence" not in await alice.next("accepted")
+        here.hive.messenger.bots.remove("alpha")
+        await here.hive.catch_up()
+        error = await alice.next("error")
+    assert (error["code"], error["ref"]) == ("recipient_unknown", "r1")
 
 
 async def test_who_comes_again_goes_on_behind_what_was_seen(here: Served) -> None:
