@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from itertools import islice
+from itertools import accumulate, islice
 from typing import Final
 
 from services.scheduler.decider.schedule_state import Schedule, State
@@ -26,12 +26,14 @@ from shared.contracts.scheduler.schedules import (
     ScheduleDoc,
     ScheduleName,
 )
-from shared.contracts.words import Page
+from shared.contracts.words import BROKER_PAYLOAD_BYTES_MAX, Page
+from shared.kernel.codec import encode
 from shared.kernel.errors import NotFound
 from shared.runtime.handler import Known
 from shared.runtime.views import Table
 
 RUNNING_SHOWN: Final = 20
+PAGE_BYTES_MAX: Final = BROKER_PAYLOAD_BYTES_MAX * 9 // 10
 
 
 class ScheduleAnswers:
@@ -64,8 +66,11 @@ class ScheduleAnswers:
         """Schedules by name."""
         await self._seen(query.at_least)
         found = await self._table.read(*select_schedules(query))
-        more = found[query.limit - 1][0] if len(found) > query.limit else None
-        return Page(items=[self._doc(kept_of(row)) for row in found[: query.limit]], next_cursor=more)
+        docs = [self._doc(kept_of(row)) for row in found[: query.limit]]
+        sizes = accumulate(len(encode(doc)) + 1 for doc in docs)
+        fitting = max(1, sum(size <= PAGE_BYTES_MAX for size in sizes))
+        more = docs[fitting - 1].name if len(found) > fitting else None
+        return Page(items=docs[:fitting], next_cursor=more)
 
     async def list_receipts(self, query: ListReceipts) -> Page[Receipt]:
         """A schedule's receipts, newest first."""

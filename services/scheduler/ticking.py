@@ -131,18 +131,21 @@ class Performer:
         self._board = board
         self._schedules = schedules
         self._send = send
-        self._places = asyncio.Semaphore(PERFORMED_AT_ONCE_MAX)
+        # Apart: while the orchestrator is away submissions wait long, and ticks must not wait behind them.
+        self._ticks = asyncio.Semaphore(PERFORMED_AT_ONCE_MAX)
+        self._submissions = asyncio.Semaphore(PERFORMED_AT_ONCE_MAX)
 
     async def perform(self, step: Step) -> None:
         """Do it. Unavailable: it stays outstanding."""
-        async with self._places:
-            match step:
-                case Due():
+        match step:
+            case Due():
+                async with self._ticks:
                     await self._tick(step)
-                case Submit():
+            case Submit():
+                async with self._submissions:
                     await self._submit(step.open)
-                case _:
-                    assert_never(step)
+            case _:
+                assert_never(step)
 
     async def _tick(self, due: Due) -> None:
         name = due.command.name

@@ -221,3 +221,20 @@ async def test_what_memory_begins_with_is_what_it_would_have_heard(desk: Desk) -
     assert desk.board.entries == begun.entries
     assert desk.board.unsubmitted == begun.unsubmitted
     assert len(begun.unsubmitted) == 1
+
+
+async def test_a_page_of_long_schedules_is_as_long_as_an_answer_may_be(desk: Desk) -> None:
+    names = [f"s{number:03}" for number in range(60)]
+    for name in names:
+        body = {"name": name, "expression": "@daily", "task": {"content": "\U0001f41d" * 10_000}}
+        assert (await desk.request("POST", json=body)).status_code == 201
+    found: list[str] = []
+    cursor = ""
+    while True:
+        answer = await desk.request("GET", f"?limit=200{cursor}")
+        assert len(answer.content) < 2_000_000
+        found += [each["name"] for each in answer.json()["items"]]
+        if answer.json()["next_cursor"] is None:
+            break
+        cursor = f"&cursor={answer.json()['next_cursor']}"
+    assert names == found
