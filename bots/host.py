@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Final, assert_never
 
 import msgspec
+import psutil
 from nats.aio.msg import Msg  # noqa: TID251
 
 from bots.engines.choice import ENGINES, EXTERNAL
 from bots.launch import LIMITS, Ground, check, environment, log_of
+from bots.nursery import Forks
 from bots.post import letter, store
 from bots.runtime import rss_bytes
 from bots.users import Users
@@ -38,16 +40,40 @@ from shared.runtime import private
 from shared.runtime.clock import monotonic
 from shared.runtime.connection import Connection
 from shared.runtime.ids import derived_id
-from shared.runtime.zygote import Exit, Zygote
+from shared.runtime.zygote import Exit
 
 REPORT_EVERY_S: Final = 1.0
 LAST_WORDS_S: Final = 2.0  # from the second SIGTERM, which says that the grace is over, to SIGKILL
 REPLACED_GRACE_S: Final = 2.0
 LOG_BYTES_MAX: Final = 10_000_000  # then the log is put aside at the next start; one old one is kept
+NEWEST_WEIGHS: Final = 0.3  # of the newest look at the processors
 TARGET: Final = "bots.runtime:main"
 
 _orders = msgspec.json.Decoder(StartOrder | StopOrder | RetireOrder)
 _log = logging.getLogger(__name__)
+
+
+class Cpu:
+    """How busy the machine's processors are: of the time between two looks, smoothed over some five of them.
+
+    One bot's start is a second of work, and no reason not to start the next one.
+    """
+
+    def __init__(self) -> None:
+        self._times = psutil.cpu_times()
+        self._share: float | None = None
+
+    def share(self) -> float | None:
+        """0 to 1; None until time has passed."""
+        before, self._times = self._times, psutil.cpu_times()
+        spent = [now - then for now, then in zip(self._times[:8], before[:8], strict=True)]
+        whole, rest = sum(spent), self._times.idle - before.idle
+        if hasattr(before, "iowait"):
+            rest += self._times.iowait - before.iowait
+        if whole > 0:
+            now = min(1.0, max(0.0, 1 - rest / whole))
+            self._share = now if self._share is None else self._share + NEWEST_WEIGHS * (now - self._share)
+        return None if self._share is None else round(self._share, 4)
 
 
 @dataclass
@@ -72,7 +98,7 @@ class Host:
         self,
         ground: Ground,
         connection: Connection,
-        zygote: Zygote,
+        zygote: Forks,
         users: Users,
         revoke: Callable[[str], Awaitable[None]],
     ) -> None:
@@ -84,6 +110,7 @@ class Host:
         self._children: dict[BotId, Child] = {}
         self._letters: set[asyncio.Task[None]] = set()
         self._turn = asyncio.Lock()
+        self._cpu = Cpu()
         self._group: asyncio.TaskGroup
 
     async def serve(self, stop: asyncio.Event, grace_s: float) -> bool:
@@ -142,8 +169,13 @@ class Host:
             )
             for child in self._children.values()
         ]
-        host_id = self._ground.settings.host_id
-        return HostReport(host_id=host_id, running=tuple(running), engines=(*ENGINES, EXTERNAL))
+        return HostReport(
+            host_id=self._ground.settings.host_id,
+            running=tuple(running),
+            engines=(*ENGINES, EXTERNAL),
+            cpu_share=self._cpu.share(),
+            memory_share=round(psutil.virtual_memory().percent / 100, 4),
+        )
 
     async def _on_message(self, message: Msg) -> None:
         try:

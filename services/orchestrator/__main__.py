@@ -1,5 +1,7 @@
 """Runs the orchestrator: `python -m services.orchestrator`."""
 
+from typing import Any
+
 from services.orchestrator.answers import Answers
 from services.orchestrator.board import Board
 from services.orchestrator.decider import BOT, TASK
@@ -11,6 +13,8 @@ from services.orchestrator.opinions import Opinions
 from services.orchestrator.outside import OverNats
 from services.orchestrator.performing import Performer
 from services.orchestrator.placement import Placement
+from services.orchestrator.pool_board import Pools
+from services.orchestrator.pools import pools
 from services.orchestrator.scene import Moment, Scene
 from services.orchestrator.service import Orchestrator
 from services.orchestrator.tables import ALIVE, SCHEMA, TOTALS, VERSION, Rows
@@ -43,6 +47,7 @@ from shared.contracts.orchestrator.queries import (
 )
 from shared.contracts.scheduler.routing import RoutingTable
 from shared.contracts.words import BotId, Page, TaskType
+from shared.kernel.messages import Recorded
 from shared.runtime.assembly import Assembly, Runtime
 from shared.runtime.bucket_watch import BucketWatch
 from shared.runtime.files import JetStreamFiles
@@ -95,10 +100,17 @@ def assemble(runtime: Runtime) -> Assembly:
     outside = OverNats(runtime.service, runtime.connection, runtime.publisher)
     performer = Performer(tasks, bots, outside, scene, runtime.monotonic)
     doors = Doors(orchestrator, board, files, answers.joining, runtime.connection)
+    kept = Pools(scene)
+    pooled = pools(runtime, scene, kept, bots, moment)
+
+    def followed(commit: Recorded[Any]) -> None:
+        kept.heard(commit, runtime.monotonic())
+        orchestrator.followed(commit)
+
     view = runtime.follow(
         "board",
         {"task": TASK_CODEC, "bot": BOT_CODEC},
-        orchestrator.followed,
+        followed,
         live=Live(table, ALIVE, TOTALS, orchestrator.begun),
     )
     runtime.connection.on_reconnect(orchestrator.on_reconnect)
@@ -116,7 +128,7 @@ def assemble(runtime: Runtime) -> Assembly:
         under=bot_health_key("*"),
     )
     return Assembly(
-        commands=[Route(TaskRequest, tasks), Route(BotRequest, bots)],
+        commands=[Route(TaskRequest, tasks), Route(BotRequest, bots), *pooled.commands],
         queries=[
             runtime.answer(GetTask, answers.get_task),
             runtime.answer(AwaitTask, answers.await_task),
@@ -131,9 +143,10 @@ def assemble(runtime: Runtime) -> Assembly:
             runtime.answer(ListHosts, hosts),
             runtime.answer(GetFile, answers.get_file),
             runtime.answer(PutFile, answers.put_file),
+            *pooled.queries,
         ],
-        views=[view],
-        tables=[table],
+        views=[view, *pooled.views],
+        tables=[table, *pooled.tables],
         todo=orchestrator.todo,
         straight=[(heartbeat_subject("*"), doors.on_heartbeat)],
         subscriptions=[
@@ -141,7 +154,12 @@ def assemble(runtime: Runtime) -> Assembly:
             (file_subject("*", "*"), doors.on_file),
             (children_subject("*"), doors.on_children),
         ],
-        background=[lambda: orchestrator.run(performer.perform), routing.run, health.run],
+        background=[
+            lambda: orchestrator.run(performer.perform),
+            routing.run,
+            health.run,
+            *pooled.background,
+        ],
     )
 
 

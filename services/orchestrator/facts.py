@@ -3,6 +3,7 @@
 from typing import Final
 
 from shared.contracts.orchestrator.facts import BotFact, TaskFact
+from shared.contracts.orchestrator.pools import PoolFact
 from shared.contracts.words import BotId
 from shared.kernel.codec import Codec
 from shared.kernel.messages import Fact
@@ -17,6 +18,8 @@ class BotCleared(Fact, frozen=True, kw_only=True):
 
 TaskEvent = TaskFact
 BotEvent = BotFact | BotCleared
+PoolEvent = PoolFact
 
 TASK_CODEC: Final[Codec[TaskEvent]] = Codec(TaskEvent)
 BOT_CODEC: Final[Codec[BotEvent]] = Codec(BotEvent)
+POOL_CODEC: Final[Codec[PoolEvent]] = Codec(PoolEvent)

@@ -20,6 +20,8 @@ class Report(NamedTuple):
     mono: float
     running: dict[BotId, int]
     engines: tuple[str, ...]
+    cpu_share: float | None = None
+    memory_share: float | None = None
 
 
 class Hosts:
@@ -32,7 +34,9 @@ class Hosts:
     def hear(self, report: HostReport, at: datetime, mono: float) -> None:
         """A host says what runs there."""
         running = {each.bot_id: each.generation for each in report.running}
-        self.reports[report.host_id] = Report(at, mono, running, report.engines)
+        self.reports[report.host_id] = Report(
+            at, mono, running, report.engines, report.cpu_share, report.memory_share
+        )
 
     def told(self, mono: float) -> Page[HostDoc]:
         """The hosts by name, and when each was heard last."""

@@ -229,6 +229,11 @@ class WaitingLines:
             del self._lines[wants]
         return list(self._lines)
 
+    def count(self, wants: Wants) -> int:
+        """How many wait with these requirements."""
+        line = self._lines.get(wants)
+        return 0 if line is None else len(line.spots)
+
     def first(self, wants: Wants, now: float, ageing_s: float) -> Place | None:
         """Who is next among those who want the same. O(log n), taken over all calls."""
         self._ageing_s = ageing_s
