@@ -147,3 +147,22 @@ async def test_a_schedule_is_run_at_once_paused_and_removed(works: Clockwork) ->
     refused = await works.send(add("bad", plan("0 25 * * *")), actor="key-1", wait_s=10)
     assert isinstance(refused, Refused)
     assert "position 3" in refused.detail
+
+
+async def test_ticks_go_on_while_nobody_takes_tasks_and_none_of_their_tasks_is_lost(tmp_path: Path) -> None:
+    async with clockwork(tmp_path) as works:
+        works.start()
+        await works.answers()
+        await works.committed(add("all", plan("@every 1s", catch_up=CatchUp.ALL)))
+        await works.has_ticked("all", 3)
+        works._processes[0].kill()
+        works._processes[0].wait()
+        works.start("orchestrator")
+        works.start()
+        await works.has_ticked("all", 5)
+        await works.committed(PauseSchedule(name=ScheduleName("all")))
+        receipts = await works.receipts("all")
+        each_second_once([each for each in receipts if each.outcome != "skipped"])
+        await works.submitted(*(each.task_id for each in receipts))
+        tasks = [each.task_id for each in receipts if each.task_id is not None]
+        assert tasks == list((await works.schedule("all")).running)
