@@ -161,7 +161,13 @@ async def test_output_goes_on_after_a_restart_of_the_broker(outside: Outside) ->
         await ensure_volatile(outside.gateway)
         made_again.set()
 
+    bot_is_back = asyncio.Event()
+
+    async def note_that() -> None:
+        bot_is_back.set()
+
     outside.gateway.on_reconnect(make_again)
+    outside.bot.on_reconnect(note_that)
     async with asyncio.TaskGroup() as tasks:
         reader = Reader(outside, tasks)
         await reader.until(3)
@@ -169,7 +175,7 @@ async def test_output_goes_on_after_a_restart_of_the_broker(outside: Outside) ->
         outside.broker.restart()
         async with asyncio.timeout(15):
             await made_again.wait()
-            await _connected(outside.bot)
+            await bot_is_back.wait()  # it may not have noticed yet that its connection is gone
         await outside.print(3, 4)
         assert (await reader.until(5))[-2:] == ["piece 3", "piece 4"]
         reader.stop()
@@ -225,11 +231,6 @@ async def test_a_reader_that_does_not_keep_up_misses_nothing_and_holds_up_nobody
         for task in (slow, quick):
             task.stop()
         feeding.cancel()
-
-
-async def _connected(connection: Connection) -> None:
-    while not connection.connected:
-        await asyncio.sleep(0.01)
 
 
 class Letters:
