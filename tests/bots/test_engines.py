@@ -278,7 +278,8 @@ async def test_standard_error_is_heard_on_its_own_channel(stage: Stage) -> None:
 
 
 async def test_a_program_left_in_the_background_does_not_hold_up_the_end(stage: Stage) -> None:
-    end = await asyncio.wait_for(stage.shell.run(stage.work("sh -c 'sleep 600 & echo $!'"), stage.out), 5)
+    async with asyncio.timeout(5):
+        end = await stage.shell.run(stage.work("sh -c 'sleep 600 & echo $!'"), stage.out)
 
     assert isinstance(end, Done)
     await until(lambda: not psutil.pid_exists(int(end.output.text)))

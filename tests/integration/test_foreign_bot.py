@@ -43,7 +43,8 @@ class ForeignBot:
         await self.ask_for_work()
         while not self.told_to_leave.is_set():
             try:
-                await asyncio.wait_for(self.told_to_leave.wait(), 1.0)
+                async with asyncio.timeout(1.0):
+                    await self.told_to_leave.wait()
             except TimeoutError:
                 await self.beat()
 

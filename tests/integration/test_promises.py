@@ -82,4 +82,5 @@ async def _send_again(scene: Stage, command: StopBot, command_id: str) -> object
         encode(envelope),
         headers={"Hive-Reply": inbox, "Nats-Msg-Id": new_id()},
     )
-    return OUTCOME.decode(await asyncio.wait_for(answered, PATIENT_S))
+    async with asyncio.timeout(PATIENT_S):
+        return OUTCOME.decode(await answered)

@@ -87,7 +87,8 @@ async def test_a_request_ends_when_the_connection_breaks(broker: LocalBroker, co
     broker.kill()
 
     with pytest.raises(Unavailable, match="broke"):
-        await asyncio.wait_for(asking, SOON_S)
+        async with asyncio.timeout(SOON_S):
+            await asking
 
 
 async def test_an_error_of_jetstream_carries_its_code(connection: Connection) -> None:
@@ -130,7 +131,8 @@ async def test_it_comes_back_after_a_crash_and_calls_back_in_order(
         await connection.request(connection.inbox(), b"", timeout=5)
     broker.restart()
 
-    await asyncio.wait_for(back.wait(), SOON_S)
+    async with asyncio.timeout(SOON_S):
+        await back.wait()
 
     assert called == ["away", "first", "unavailable", "last"]
     assert connection.connected
@@ -154,7 +156,8 @@ async def test_what_is_no_longer_to_be_called_is_not(broker: LocalBroker, connec
     broker.kill()
     broker.restart()
 
-    await asyncio.wait_for(back.wait(), SOON_S)
+    async with asyncio.timeout(SOON_S):
+        await back.wait()
 
     assert called == []
 
@@ -167,7 +170,8 @@ async def test_a_callback_that_fails_ends_the_process(broker: LocalBroker, conne
     broker.kill()
     broker.restart()
 
-    await asyncio.wait_for(connection.closed.wait(), SOON_S)
+    async with asyncio.timeout(SOON_S):
+        await connection.closed.wait()
 
 
 async def test_subscriptions_go_on_after_a_crash(broker: LocalBroker, connection: Connection) -> None:
@@ -186,11 +190,13 @@ async def test_subscriptions_go_on_after_a_crash(broker: LocalBroker, connection
     connection.on_reconnect(note)
     broker.kill()
     broker.restart()
-    await asyncio.wait_for(back.wait(), SOON_S)
+    async with asyncio.timeout(SOON_S):
+        await back.wait()
 
     await connection.publish(still, b"")
 
-    await asyncio.wait_for(heard.wait(), SOON_S)
+    async with asyncio.timeout(SOON_S):
+        await heard.wait()
 
 
 async def test_a_broker_that_is_not_there_is_unavailable_within_the_time_given(broker: LocalBroker) -> None:
@@ -210,7 +216,8 @@ async def test_a_revoked_user_is_told_that_it_is_over(broker: LocalBroker) -> No
     await revoke(system, broker.authority, broker.keys["bot-b1"])
     await system.close()
 
-    await asyncio.wait_for(connection.closed.wait(), SOON_S)
+    async with asyncio.timeout(SOON_S):
+        await connection.closed.wait()
 
     with pytest.raises(Unavailable):
         await connection.publish("hb.b1", b"")
@@ -230,7 +237,8 @@ async def test_who_is_refused_on_coming_back_learns_that_it_is_over(
     creds.write_text(create_authority(tmp_path / "stranger").service_creds("svc-orchestrator"))
     broker.restart()
 
-    await asyncio.wait_for(connection.closed.wait(), SOON_S)
+    async with asyncio.timeout(SOON_S):
+        await connection.closed.wait()
 
     await connection.close()
     gc.collect()  # nats-py forgets the sockets of refused attempts: they must go here, where we know why

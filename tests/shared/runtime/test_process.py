@@ -130,4 +130,5 @@ async def test_a_process_whose_log_was_made_again_ends_so_that_its_views_are_bui
     await ensure(ops, services=("gateway", SERVICE))
 
     with pytest.RaisesGroup(LogReplaced):
-        await asyncio.wait_for(process, 15)
+        async with asyncio.timeout(15):
+            await process

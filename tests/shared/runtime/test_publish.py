@@ -139,7 +139,8 @@ async def test_without_an_id_a_broken_connection_is_said_at_once(press: Press) -
         await asyncio.sleep(0)
         press.broker.kill()
         with pytest.raises(Unavailable):
-            await asyncio.wait_for(waiting, SOON_S)
+            async with asyncio.timeout(SOON_S):
+                await waiting
         press.broker.restart()
 
 

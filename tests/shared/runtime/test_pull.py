@@ -313,7 +313,8 @@ async def test_a_consumer_that_is_deleted_is_missed_and_used_again_when_it_is_ba
     await until(lambda: pull._feed is not None and pull._feed.credit > 0)
 
     await bench.delete(BLUE)
-    await asyncio.wait_for(missed.wait(), SOON_S)
+    async with asyncio.timeout(SOON_S):
+        await missed.wait()
     assert pull.gone
     await bench.shape(BLUE, filter_subjects=EVERY_PARTITION)
     await bench.put(1)

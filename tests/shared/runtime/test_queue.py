@@ -307,7 +307,8 @@ async def test_a_mark_that_could_not_be_taken_away_is_no_kill(bench: Bench) -> N
     bench.broker.kill()
     await suspects.end(7)
     bench.broker.restart()
-    await asyncio.wait_for(back.wait(), 10)
+    async with asyncio.timeout(10):
+        await back.wait()
 
     assert await suspects.marks(7) == 0
     assert await Suspects(SERVICE, bench.owner, await bench.publisher(bench.owner)).marks(7) == 1

@@ -83,17 +83,20 @@ async def test_one_holds_the_seat_and_the_other_waits(room: Room) -> None:
 
 async def test_the_standby_sits_down_when_the_holder_died(room: Room) -> None:
     first = await room.enter("one")
-    await asyncio.wait_for(first.taken.wait(), SOON_S)
+    async with asyncio.timeout(SOON_S):
+        await first.taken.wait()
     second = await room.enter("two")
 
     await first.die()
 
-    await asyncio.wait_for(second.taken.wait(), SOON_S)
+    async with asyncio.timeout(SOON_S):
+        await second.taken.wait()
 
 
 async def test_a_seat_given_up_is_free_at_once(room: Room) -> None:
     first = await room.enter("one")
-    await asyncio.wait_for(first.taken.wait(), SOON_S)
+    async with asyncio.timeout(SOON_S):
+        await first.taken.wait()
     await first.die()
     await first.seat.release()
 
@@ -104,19 +107,23 @@ async def test_a_seat_given_up_is_free_at_once(room: Room) -> None:
 
 async def test_a_holder_that_the_broker_left_stops_by_its_own_clock_and_sits_again_later(room: Room) -> None:
     first = await room.enter("one")
-    await asyncio.wait_for(first.taken.wait(), SOON_S)
+    async with asyncio.timeout(SOON_S):
+        await first.taken.wait()
 
     room.broker.kill()
-    await asyncio.wait_for(first.lost.wait(), SOON_S)
+    async with asyncio.timeout(SOON_S):
+        await first.lost.wait()
     assert not first.seat.held
     room.broker.restart()
 
-    await asyncio.wait_for(first.taken.wait(), SOON_S)
+    async with asyncio.timeout(SOON_S):
+        await first.taken.wait()
 
 
 async def test_a_renewal_whose_answer_was_lost_costs_nobody_the_seat(room: Room) -> None:
     one = await room.enter("one")
-    await asyncio.wait_for(one.taken.wait(), SOON_S)
+    async with asyncio.timeout(SOON_S):
+        await one.taken.wait()
     unknown = await one.seat._put(one.seat._sitter, one.seat._revision)
 
     async with asyncio.timeout(SOON_S):
