@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from random import Random
 from statistics import median
+from time import process_time
 from timeit import repeat
 from typing import Any, Final
 
@@ -29,7 +30,7 @@ _ASKED: Final = Asked(TaskId("t"), _WANTS)
 
 
 def measure() -> dict[str, float]:
-    """Microseconds for one choice, medians: learned, with all alike, with one bot of 200 free; after news."""
+    """Microseconds of CPU for a choice, medians: learned, all alike, one bot of 200 free; after news."""
     learned, board, opinions = _fleet(told=True)
     alike = _fleet(told=False)[0]
     crowded, full, _ = _fleet(told=True)
@@ -52,7 +53,7 @@ def measure() -> dict[str, float]:
 
 def _us(choose: Any, choices: int = CHOICES) -> float:
     choose()
-    return round(median(repeat(choose, number=choices, repeat=ROUNDS)) / choices * 1e6, 1)
+    return round(median(repeat(choose, timer=process_time, number=choices, repeat=ROUNDS)) / choices * 1e6, 1)
 
 
 def _fleet(*, told: bool) -> tuple[Any, Board, Opinions]:

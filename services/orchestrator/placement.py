@@ -1,9 +1,8 @@
 """Which bot does a task, and why that one."""
 
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from datetime import datetime
-from heapq import heapify, heappop
 from typing import Final, NamedTuple
 
 from services.orchestrator.board import Board
@@ -241,13 +240,9 @@ class Placement:
         best: list[BotId] = []
         quiet = 0
         for _, bots in rank.groups:
-            if len(bots) == 1:
-                free = [(0, bots[0])] if bots[0] in room else []
-            else:
-                free = [(-room[bot_id], bot_id) for bot_id in bots if bot_id in room]
-                heapify(free)
-            while free:
-                bot_id = heappop(free)[1]
+            if len(bots) == 1 and bots[0] not in room:
+                continue
+            for bot_id in bots if len(bots) == 1 else _most_free(bots, room):
                 if bot_id in trials or bot_id == avoid:
                     continue
                 if not ready(bot_id):
@@ -360,6 +355,16 @@ def _asked(board: Board, task_id: TaskId, wants: Wants) -> Asked:
         critical=state.order.priority is Priority.P0,
         last_try=state.attempts + 1 >= state.allowed,
     )
+
+
+def _most_free(bots: tuple[BotId, ...], room: dict[BotId, int]) -> Iterator[BotId]:
+    """Those with a free slot, the freest first, else as they come. Nearly always few are asked for."""
+    free = [bot_id for bot_id in bots if bot_id in room]
+    rooms = [room[bot_id] for bot_id in free]
+    for level in sorted(set(rooms), reverse=True):
+        for bot_id, here in zip(free, rooms, strict=True):
+            if here == level:
+                yield bot_id
 
 
 def _drawn(hopeful: list[tuple[BotId, float]], at: float) -> BotId:
