@@ -1,8 +1,10 @@
 """`hive cron`: tasks that are submitted again and again, or once, at their times."""
 
 import sys
+from datetime import datetime
 from typing import Any, Final
 from urllib.parse import quote
+from zoneinfo import ZoneInfo
 
 import click
 import msgspec
@@ -228,7 +230,7 @@ def _tell(session: Session, content: bytes) -> None:
             ("state", schedule.state),
             ("expression", schedule.expression),
             ("timezone", schedule.timezone),
-            *((f"next {number}", at) for number, at in enumerate(schedule.next, 1)),
+            *((f"next {number}", _there(schedule, at)) for number, at in enumerate(schedule.next, 1)),
             ("jitter", f"{schedule.jitter_s:g} s" if schedule.jitter_s else None),
             ("catch up", schedule.catch_up.value),
             ("overlap", schedule.overlap.value),
@@ -252,12 +254,17 @@ def _row(schedule: ScheduleDoc) -> tuple[object, ...]:
         schedule.state,
         schedule.expression,
         schedule.timezone,
-        schedule.next[0] if schedule.next else "",
+        _there(schedule, schedule.next[0]) if schedule.next else "",
         schedule.fired,
         schedule.late,
         schedule.skipped,
         screen.first_line(schedule.task.content),
     )
+
+
+def _there(schedule: ScheduleDoc, at: datetime) -> str:
+    """A due time as the clocks of the schedule's zone show it."""
+    return f"{at.astimezone(ZoneInfo(schedule.timezone)):%Y-%m-%d %H:%M:%S %Z}"
 
 
 def _receipt(receipt: Receipt) -> tuple[object, ...]:

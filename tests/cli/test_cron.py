@@ -58,7 +58,7 @@ def test_a_schedule_is_added_as_it_was_typed(run: Run, hive: FakeHive) -> None:
         *("--catch-up", "all", "--overlap", "queue", "--attempts", "2", "--pool", "coders", "run the tests"),
     )
     assert result.exit_code == 0, result.output
-    assert "2026-02-01" in result.stdout
+    assert "2026-02-01 04:00:00 CET" in result.stdout
     assert hive.body() == {
         "name": "nightly",
         "expression": "0 3 * * *",

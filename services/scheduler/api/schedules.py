@@ -325,7 +325,8 @@ async def _sent(doors: Doors, caller: Principal, command: ScheduleCommand) -> Ou
     """The outcome; a refusal about a field of the body names it."""
     outcome = await doors.send(command, actor=caller.actor, wait_s=doors.config().answer_wait_s)
     if isinstance(outcome, Refused) and outcome.code in _FIELD_OF:
-        wrong = Wrong(detail=outcome.detail, pointer=_FIELD_OF[outcome.code])
+        detail = outcome.detail.partition(": ")[2]  # without the field's name: the pointer is that
+        wrong = Wrong(detail=detail, pointer=_FIELD_OF[outcome.code])
         raise Refusal(422, outcome.code, outcome.detail, errors=(wrong,))
     return outcome
 
