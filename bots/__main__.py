@@ -12,6 +12,7 @@ import uvloop
 from bots.host import Host
 from bots.identity import chosen_sandbox, own_environment
 from bots.launch import Ground
+from bots.nursery import Nursery
 from bots.sandbox import sandbox_report
 from bots.users import Users
 from shared.kernel.errors import Unavailable
@@ -32,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 
 def main() -> int:
-    """The host's process: the zygote warms up first, beside everything else."""
+    """The host's process; a zygote for bots comes with the first of them."""
     try:
         settings = settings_of.load(sender=BOT_HOST_SENDER)
         start_logging("bots", settings.instance, settings.log_level)
@@ -40,12 +41,12 @@ def main() -> int:
     except (SettingsError, CredentialsError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    zygote = Zygote.start(WARM, name="bot zygote")
+    nursery = Nursery(lambda: Zygote.start(WARM, name="bot zygote"))
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return 0 if runner.run(run(ground, users, zygote)) else 1
+            return 0 if runner.run(run(ground, users, nursery)) else 1
     finally:
-        zygote.close()
+        nursery.close()
 
 
 def prepare(settings: Settings) -> tuple[Ground, Users]:
@@ -60,7 +61,7 @@ def prepare(settings: Settings) -> tuple[Ground, Users]:
     return Ground(settings, environment, sandbox, hidden), Users(data / "bots", signer)
 
 
-async def run(ground: Ground, users: Users, zygote: Zygote) -> bool:
+async def run(ground: Ground, users: Users, nursery: Nursery) -> bool:
     """Serve until a signal; False when something else ended it."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -79,7 +80,7 @@ async def run(ground: Ground, users: Users, zygote: Zygote) -> bool:
         _log.error("%s", error)
         return False
     try:
-        host = Host(ground, connection, zygote, users, partial(revoke, connection))
+        host = Host(ground, connection, nursery, users, partial(revoke, connection))
         async with asyncio.TaskGroup() as group:
             closed = group.create_task(_stop_when_closed(connection, stop))
             asked = await host.serve(stop, STOP_GRACE_S)
