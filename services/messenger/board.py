@@ -20,7 +20,7 @@ from services.messenger.directory import Directory
 from services.messenger.facts import BOTS_HEARD, KEYS_HEARD, BotHeard, BroadcastEvent, KeyHeard, MessageEvent
 from services.messenger.lanes import Entry, Letter, Place
 from services.messenger.mailbox import Mailbox
-from shared.contracts.messenger.facts import BroadcastSent, MessageSent
+from shared.contracts.messenger.facts import BroadcastSent, MessageReplayed, MessageSent
 from shared.contracts.messenger.protocol import Hello, Mail
 from shared.contracts.naming import partition_of, service_sender
 from shared.contracts.words import LANE_WINDOW, BotId, MessageId, Party, is_person
@@ -31,16 +31,23 @@ DEADLINES_KEPT: Final = 1_000  # of messages that have ended, at least
 LETTER_CHARS_MAX: Final = 64_000_000  # of all messages in memory; the others' words are read when it is time
 NEAR: Final = 2 * LANE_WINDOW  # so many of a lane are near enough to keep their words when memory is scarce
 READ_AHEAD: Final = 32  # letters asked for together
-FAILED_KEPT_MAX: Final = 20_000  # messages in the dead letters that may be put back without a new start
+FAILED_KEPT_MAX: Final = 20_000  # messages in the dead letters; an older one that is put back is read again
 
 
 class Board:
     """Takes in commits as the log tells them, each once, and knows what may be sent now.
 
     `touched` are the bots that may have something to get; `owned` the partitions whose bots get it from us.
+    `recalled` are messages that were put back and are not in memory: their pasts must be read.
     """
 
-    def __init__(self, window: int = LANE_WINDOW, letter_chars_max: int = LETTER_CHARS_MAX) -> None:
+    def __init__(
+        self,
+        window: int = LANE_WINDOW,
+        letter_chars_max: int = LETTER_CHARS_MAX,
+        failed_max: int = FAILED_KEPT_MAX,
+    ) -> None:
+        self._failed_max = failed_max
         self._window = window
         self._letter_chars_max = letter_chars_max
         self.messages: dict[MessageId, Entry] = {}
@@ -50,6 +57,7 @@ class Board:
         self.directory = Directory()
         self.owned: frozenset[int] = frozenset()
         self.touched: set[BotId] = set()
+        self.recalled: set[MessageId] = set()
         self._reserved: dict[MessageId, BotId] = {}
         self._reserved_of: Counter[BotId] = Counter()
         self._failed: dict[MessageId, None] = {}
@@ -67,6 +75,8 @@ class Board:
         entry = self.messages.get(message_id)
         if entry is None:
             if not isinstance(first, MessageSent):
+                if isinstance(first, MessageReplayed):
+                    self.recalled.add(message_id)
                 return
             self.release(message_id)
             if is_person(first.recipient):
@@ -90,6 +100,14 @@ class Board:
             self._keep_letter(entry, Letter(first, commit.at, commit.cause.correlation_id), box)
         entry.state, entry.version, entry.cause = after, commit.sequence, _cause(commit)
         self._index(entry, before, after)
+
+    def recall(self, message_id: MessageId, past: Sequence[Recorded[MessageEvent]]) -> None:
+        """A message as the log has it, which may be ahead of us: a commit counts once."""
+        self.recalled.discard(message_id)
+        if message_id not in self.messages:
+            for commit in past:
+                self.take_message(commit)
+            self.recalled.discard(message_id)
 
     def take_broadcast(self, commit: Recorded[BroadcastEvent]) -> None:
         """A broadcast's commit: those whose messages do not all exist yet are outstanding."""
@@ -282,7 +300,7 @@ class Board:
 
     def _keep_failed(self, message_id: MessageId) -> None:
         self._failed[message_id] = None
-        if len(self._failed) > FAILED_KEPT_MAX:
+        if len(self._failed) > self._failed_max:
             oldest = next(iter(self._failed))
             del self._failed[oldest], self.messages[oldest]
 

@@ -7,7 +7,7 @@ from services.messenger.commands import BroadcastWish, NoteSpread
 from services.messenger.facts import MESSAGE_CODEC
 from services.messenger.lanes import Letter
 from services.messenger.scene import Scene
-from services.messenger.steps import Decide, Fetch, Greet, Spread, Step, key_of
+from services.messenger.steps import Decide, Fetch, Greet, Recall, Spread, Step, key_of
 from shared.contracts.messenger.commands import SendMessage
 from shared.contracts.messenger.facts import BroadcastSent, MessageSent
 from shared.contracts.naming import GREETING, inbox_subject
@@ -16,6 +16,7 @@ from shared.kernel.errors import Unavailable
 from shared.kernel.messages import Cause, Outcome, Refused
 from shared.runtime import metrics
 from shared.runtime.connection import Connection
+from shared.runtime.handler import recorded
 from shared.runtime.ids import derived_id
 from shared.runtime.intake import Decides
 from shared.runtime.store import EventStore
@@ -61,6 +62,8 @@ class Performer:
                 await self._connection.publish(inbox_subject(step.bot_id, GREETING), b"")
             case Fetch():
                 await self._fetch(step.message_id)
+            case Recall():
+                await self._recall(step.message_id)
             case _:
                 assert_never(step)
 
@@ -69,6 +72,19 @@ class Performer:
         sent = MESSAGE_CODEC.decode(commits[0].commit.facts[0])
         assert isinstance(sent, MessageSent), sent
         self._scene.board.put_letter(message_id, Letter(sent, commits[0].commit.at, commits[0].commit.chain))
+
+    async def _recall(self, message_id: MessageId) -> None:
+        past = [
+            recorded(
+                MESSAGE_CODEC.decode_all(stored.commit.facts),
+                stored.commit,
+                stored.aggregate,
+                stored.aggregate_id,
+                stored.sequence,
+            )
+            for stored in await self._store.read("message", message_id)
+        ]
+        self._scene.board.recall(message_id, past)
 
     async def _spread(self, broadcast_id: str) -> None:
         """Send what does not exist yet; sent again, a message is known by its id."""

@@ -10,7 +10,7 @@ from services.messenger.decider.message_state import Delivered, Pending
 from services.messenger.lanes import Entry
 from services.messenger.mailbox import Mailbox
 from services.messenger.scene import Moment, Scene
-from services.messenger.steps import Decide, Greet, Spread, Step
+from services.messenger.steps import Decide, Greet, Recall, Spread, Step
 from shared.contracts.naming import partition_of
 from shared.contracts.words import TAKEN_WITHIN, BotId
 
@@ -28,6 +28,7 @@ def passed(scene: Scene, moment: Moment) -> list[Step]:
             greetings.want(box.bot_id, moment.mono)
         steps += lost(box)
     steps += greet(scene, moment.mono)
+    steps += [Recall(message_id) for message_id in board.recalled]
     steps += [
         Spread(broadcast_id) for broadcast_id in board.broadcasts if partition_of(broadcast_id) in board.owned
     ]

@@ -36,7 +36,13 @@ class Fetch(msgspec.Struct, frozen=True):
     message_id: MessageId
 
 
-Step = Decide | Spread | Greet | Fetch
+class Recall(msgspec.Struct, frozen=True):
+    """Read the past of a message that was put back and is not in memory."""
+
+    message_id: MessageId
+
+
+Step = Decide | Spread | Greet | Fetch | Recall
 
 
 def key_of(step: Step) -> tuple[str, ...]:
@@ -50,5 +56,7 @@ def key_of(step: Step) -> tuple[str, ...]:
             return ("greet", step.bot_id)
         case Fetch():
             return ("fetch", step.message_id)
+        case Recall():
+            return ("recall", step.message_id)
         case _:
             assert_never(step)

@@ -7,7 +7,7 @@ import pytest
 from services.messenger import reactions
 from services.messenger.commands import ExpireMessage
 from services.messenger.scene import Moment, Scene
-from services.messenger.steps import Decide, Greet
+from services.messenger.steps import Decide, Greet, Recall
 from shared.contracts.config import Config
 from shared.contracts.messenger.commands import (
     MarkRead,
@@ -216,6 +216,41 @@ def test_a_failed_message_that_is_put_back_is_sent_again(world: World) -> None:
     world.decide(replay)
     assert world.board.unread(BETA) == 1
     assert [(mail.message_id, mail.delivery) for mail in world.mail(BOT)] == [("m0", 2)]
+
+
+def test_a_failed_message_that_memory_has_no_place_for_is_read_again_when_it_is_put_back() -> None:
+    world = World("alpha", BOT, failed_max=1)
+    scene = Scene(board=world.board)
+    world.hello(BOT, "s1")
+    for name in ("m0", "m1"):
+        world.decide(send(name, deliveries_max=1))
+        (mail,) = world.mail(BOT)
+        world.decide(give_back(mail))
+    assert world.board.messages.keys() == {"m1"}
+
+    world.decide(ReplayMessage(message_id=MessageId("m0"), sender=ANN, recipient=Party(BETA), content=""))
+    moment = Moment(world.at, world.mono, Config())
+    assert Recall(MessageId("m0")) in reactions.passed(scene, moment)
+    world.board.recall(MessageId("m0"), world.log[MessageId("m0")])
+
+    assert Recall(MessageId("m0")) not in reactions.passed(scene, moment)
+    assert [(mail.message_id, mail.delivery) for mail in world.mail(BOT)] == [("m0", 2)]
+    assert world.board.unread(BETA) == 1
+
+
+def test_a_message_that_was_put_back_and_read_meanwhile_is_not_sent() -> None:
+    world = World("alpha", BOT, failed_max=1)
+    world.hello(BOT, "s1")
+    mails = []
+    for name in ("m0", "m1"):
+        world.decide(send(name, deliveries_max=1))
+        mails += world.mail(BOT)
+        world.decide(give_back(mails[-1]))
+    world.decide(ReplayMessage(message_id=MessageId("m0"), sender=ANN, recipient=Party(BETA), content=""))
+    world.decide(read(mails[0]))
+    world.board.recall(MessageId("m0"), world.log[MessageId("m0")])
+
+    assert (world.mail(BOT), world.board.unread(BETA), world.board.recalled) == ([], 0, set())
 
 
 def test_a_place_in_an_inbox_is_counted_once_from_the_question_to_the_log(world: World) -> None:

@@ -7,19 +7,30 @@ import msgspec
 import pytest
 
 from services.messenger.commands import LoseDelivery
-from services.messenger.decider import MESSAGE
+from services.messenger.decider import BROADCAST, MESSAGE
 from services.messenger.decider.message_state import Failed, Pending
-from services.messenger.facts import MESSAGE_CODEC
+from services.messenger.facts import BROADCAST_CODEC, MESSAGE_CODEC
 from services.messenger.letters import LettersFirst
+from services.messenger.performing import Performer
+from services.messenger.scene import Scene
+from services.messenger.steps import Recall
 from shared.contracts.dead import DeadLetter
-from shared.contracts.messenger.commands import MessageRequest, ReadMessage, ReturnMessage, TakeMessage
-from shared.contracts.words import MessageId
+from shared.contracts.messenger.commands import (
+    MessageRequest,
+    ReadMessage,
+    ReplayMessage,
+    ReturnMessage,
+    TakeMessage,
+)
+from shared.contracts.words import MessageId, Party
 from shared.kernel.errors import NotFound, Unavailable
 from shared.kernel.messages import Cause, Commit, Committed, Outcome, Refused
+from shared.runtime.connection import Connection
 from shared.runtime.handler import Handler
 from shared.runtime.ids import new_id
 from shared.runtime.intake import Decides, Intake, Route
 from shared.runtime.memory import MemoryStore
+from shared.runtime.straight import StraightClient
 from tests.services.messenger.builders import BETA, send
 from tests.services.messenger.world import CAUSE
 from tests.support.scenario import NOON
@@ -133,6 +144,30 @@ async def test_a_message_that_fails_leaves_a_letter_with_its_words_and_the_reaso
     assert isinstance(outcome, Committed)
     state, _ = await office.handler.state("m1")
     assert isinstance(state, Pending)
+
+
+async def test_the_past_of_a_message_that_was_put_back_is_read_from_the_log(office: Office) -> None:
+    await office.messages.handle(GIVE_UP, CAUSE)
+    replay = ReplayMessage(message_id=M1, sender=Party("@ann"), recipient=Party(BETA), content="hello")
+    await office.messages.handle(replay, CAUSE)
+    scene = Scene()
+
+    broadcasts = Handler(
+        BROADCAST,
+        "broadcast",
+        BROADCAST_CODEC,
+        office.store,
+        now=lambda: NOON,
+        new_id=new_id,
+        service="messenger",
+    )
+    nowhere = Connection(StraightClient(), "svc-messenger")
+    await Performer(scene, office.messages, broadcasts, office.store, nowhere).perform(Recall(M1))
+
+    assert scene.board.unread(BETA) == 1
+    entry = scene.board.messages[M1]
+    assert isinstance(entry.state, Pending)
+    assert (entry.state.delivery, entry.version) == (2, await office.store.version("message", "m1"))
 
 
 async def test_a_crash_between_letter_and_failure_leaves_one_letter_in_the_end(office: Office) -> None:

@@ -1,9 +1,10 @@
 """A log, the board that follows it, and bots that get their mail: no process, no broker, no clock."""
 
+from collections import defaultdict
 from datetime import datetime, timedelta
 
 from services.messenger import reactions
-from services.messenger.board import Board
+from services.messenger.board import FAILED_KEPT_MAX, Board
 from services.messenger.commands import MessageWish
 from services.messenger.decider import MESSAGE
 from services.messenger.decider.message_state import Message
@@ -31,12 +32,14 @@ class World:
         window: int = LANE_WINDOW,
         letter_chars_max: int = 1_000_000,
         owned: frozenset[int] = ALL,
+        failed_max: int = FAILED_KEPT_MAX,
     ) -> None:
+        self.log: defaultdict[MessageId, list[Recorded[MessageEvent]]] = defaultdict(list)
         self.at = NOON
         self.sequence = 0
         self.states: dict[MessageId, Message] = {}
         self.letters: dict[MessageId, Letter] = {}
-        self.board = Board(window, letter_chars_max)
+        self.board = Board(window, letter_chars_max, failed_max)
         self.board.own_partitions(owned)
         for bot in bots:
             launched = BotLaunched(bot_id=BotId(bot), spec=BotSpec(engine="echo"), generation=1)
@@ -63,6 +66,7 @@ class World:
             self.states[message_id] = MESSAGE.fold(state, facts, commit.sequence, commit.at)
             if isinstance(facts[0], MessageSent):
                 self.letters[message_id] = Letter(facts[0], commit.at, "chain")
+            self.log[message_id].append(commit)
             self.board.take_message(commit)
         return facts
 
