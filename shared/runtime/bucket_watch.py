@@ -17,6 +17,7 @@ from shared.runtime.ids import jittered
 V = TypeVar("V")
 
 AGAIN_AFTER_S: Final = 1.0
+STORED_WITHIN_S: Final = (0.002, 0.01, 0.05, 0.2, 0.5, 0.0)
 OPERATION: Final = "KV-Operation"
 """On what a bucket holds in place of a value that was taken back."""
 
@@ -46,6 +47,7 @@ class BucketWatch(Generic[V]):
         self._tell = tell
         self._one_by_one = asyncio.Lock()
         self._told: set[str] = set()
+        self._sequences: dict[str, int] = {}
 
     async def run(self) -> None:
         """Tell what stands there; then each change, and after a reconnect whatever changed meanwhile."""
@@ -54,14 +56,26 @@ class BucketWatch(Generic[V]):
         await self._read_until_answered()
 
     async def _on_change(self, message: Msg) -> None:
-        # What was published may have been refused by the bucket: only what is stored counts.
         async with self._one_by_one:
             try:
-                found = await last_on(self._connection, bucket_stream(self._bucket), message.subject)
+                found = await self._stored(message)
             except Unavailable as away:
                 _log.warning("%s could not be read: %s", message.subject, away)
             else:
                 self._take(message.subject, found)
+
+    async def _stored(self, message: Msg) -> Found | None:
+        """What stands there now that something was published.
+
+        Only what is stored counts: the bucket may refuse it, and a listener hears it before it is stored.
+        """
+        known = self._sequences.get(message.subject, 0)
+        for wait_s in STORED_WITHIN_S:
+            found = await last_on(self._connection, bucket_stream(self._bucket), message.subject)
+            if found is not None and (found.sequence > known or found.data == message.data):
+                break
+            await asyncio.sleep(wait_s)
+        return found
 
     async def _on_reconnect(self) -> None:
         try:
@@ -92,6 +106,7 @@ class BucketWatch(Generic[V]):
 
     def _take(self, subject: str, found: Found | None) -> None:
         key = subject.rpartition(".")[2]
+        self._sequences[subject] = 0 if found is None else found.sequence
         gone = found is None or OPERATION in found.headers
         if gone and subject not in self._told:
             return
