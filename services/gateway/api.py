@@ -10,7 +10,16 @@ import msgspec
 from litestar import Request, Response, delete, get, post
 from litestar.params import FromPath
 
-from shared.contracts.gateway import CreateKey, GetKey, KeyDoc, KeyPage, ListKeys, RevokeKey
+from shared.contracts.gateway import (
+    KEY_NAME_CHARS_MAX,
+    CreateKey,
+    GetKey,
+    KeyDoc,
+    KeyPage,
+    ListKeys,
+    RevokeKey,
+    is_key_name,
+)
 from shared.contracts.words import KeyId, is_name
 from shared.kernel.errors import NotFound, Unavailable
 from shared.runtime.answers import Pending, document, pending, settled
@@ -43,7 +52,7 @@ class Scope(StrEnum):
 MESSAGES: Final = frozenset({Scope.MESSAGES_READ, Scope.MESSAGES_WRITE})
 Scopes = Annotated[tuple[Scope, ...], msgspec.Meta(min_length=1, max_length=len(Scope))]
 Rate = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] | msgspec.UnsetType | None
-KeyName = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
+KeyName = Annotated[str, msgspec.Meta(min_length=1, max_length=KEY_NAME_CHARS_MAX)]
 
 
 class NewKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -110,6 +119,7 @@ async def create_key(request: Request[Any, Any, Any], doors: Seams) -> Response[
     caller = principal_of(request)
     asked = await NEW_KEY.read(request)
     _only_what_one_has(caller, asked.scopes)
+    _can_be_a_name(asked.name)
     await _nobody_elses_name(doors, caller, asked)
     rate = asked.rate_per_minute
     if rate is msgspec.UNSET:
@@ -234,6 +244,13 @@ async def _made(doors: Doors, wish: CreateKey, caller: Principal) -> int:
     version = settled(outcome)
     await doors.ask(GetKey(key_id=wish.key_id, at_least=version))
     return version
+
+
+def _can_be_a_name(name: str) -> None:
+    """It stands in paths and in lists, as the person of that name."""
+    if not is_key_name(name):
+        wrong = Wrong(detail="A name has no `/` and no characters that cannot be printed.", pointer="/name")
+        raise Refusal(422, "bad_name", wrong.detail, errors=(wrong,))
 
 
 async def _nobody_elses_name(doors: Doors, caller: Principal, asked: NewKey) -> None:

@@ -1,12 +1,19 @@
 """What the gateway records about access: keys, by hash, never by secret."""
 
 from datetime import datetime
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import msgspec
 
 from shared.contracts.words import KeyId
 from shared.kernel.messages import Command, Fact, Query
+
+KEY_NAME_CHARS_MAX: Final = 100
+
+
+def is_key_name(name: str) -> bool:
+    """Whether a key may be called so: it is the name of a person, in paths as `@name`, and in lists."""
+    return 1 <= len(name) <= KEY_NAME_CHARS_MAX and name.isprintable() and "/" not in name
 
 
 class KeyCreated(Fact, frozen=True, kw_only=True):

@@ -41,6 +41,15 @@ async def test_an_admin_key_has_no_limit_unless_one_is_asked_for(hive: ApiHive) 
     assert other.json()["rate_per_minute"] is None
 
 
+@pytest.mark.parametrize("name", ["a/b", "a\nb", "a\u2028b", "\x1b[31m", "\u202eann"])
+async def test_a_name_that_cannot_stand_in_a_path_or_a_list_is_refused(hive: ApiHive, name: str) -> None:
+    async with hive.client() as client:
+        answer = await client.post("/v1/keys", json={"name": name, "scopes": ["messages:read"]})
+        assert (answer.status_code, answer.json()["code"]) == (422, "bad_name")
+        assert answer.json()["errors"][0]["pointer"] == "/name"
+        assert (await client.post("/v1/keys", json={"name": "Ann of % the ä"})).status_code == 201
+
+
 @pytest.mark.parametrize(
     ("body", "pointer"),
     [
