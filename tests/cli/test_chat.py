@@ -261,6 +261,7 @@ def test_what_is_typed_stays_when_the_bot_says_something(typed: Typed, chat: Fak
     terminal.until("alpha: the build is red\r\n> half a li")
     terminal.type("ne\n")
     terminal.until("alpha: HALF A LINE")
+    terminal.until("> ")
     terminal.type("\x03")
 
     assert terminal.ended() == 0
