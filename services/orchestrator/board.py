@@ -9,14 +9,14 @@ from typing import Final, NamedTuple, TypeVar, assert_never
 
 from services.orchestrator.decider import BOT, TASK
 from services.orchestrator.decider.bot_state import Bot, NoBot, Retired, Up
-from services.orchestrator.decider.circuit import Closed, HalfOpen, Open
-from services.orchestrator.decider.task_state import Blocked, Ended, Held, Task, Unknown, Waiting
+from services.orchestrator.decider.circuit import HalfOpen
+from services.orchestrator.decider.task_state import Blocked, Ended, Held, Task, Unknown, Waiting, state_name
 from services.orchestrator.facts import BotEvent, TaskEvent
 from services.orchestrator.families import Families
 from services.orchestrator.kin import Kin
 from services.orchestrator.lineage import Lineage
-from services.orchestrator.outcomes import Trip, outcome_of
-from services.orchestrator.tally import Tally
+from services.orchestrator.outcomes import outcome_of
+from services.orchestrator.tally import Tally, room_of
 from services.orchestrator.told import ClearedBots, CountedTasks, KnownChild, KnownOutcomes, Told
 from services.orchestrator.waiting import WaitingLines
 from shared.contracts.naming import partition_of, service_sender
@@ -349,21 +349,13 @@ class Board:
             return 0
         if entry.state.token < self._given_up.get(bot_id, 0):
             return 0
-        bot, held, reserved = entry.state, self.held[bot_id], self._reserved_of[bot_id]
-        free = bot.spec.slots - len(held) - reserved
-        match bot.circuit:
-            case Closed():
-                return 0 if bot_id in self.tally.verdicts else free
-            case Open():
-                return 0
-            case HalfOpen():
-                # One trial at a time: only its owner gives it one, and only when the last has ended well.
-                if entry.partition not in self.owned or isinstance(self.tally.verdicts.get(bot_id), Trip):
-                    return 0
-                trials = sum(token > bot.circuit.since for token in held.values()) + reserved
-                return min(free, 1 - trials)
-            case _:
-                assert_never(bot.circuit)
+        return room_of(
+            entry.state,
+            self.held[bot_id].values(),
+            self._reserved_of[bot_id],
+            self.tally.verdicts.get(bot_id),
+            ours=entry.partition in self.owned,
+        )
 
     def _tidy_deadlines(self) -> None:
         """Forget those of tasks that have ended, once they are the most."""
@@ -396,23 +388,6 @@ def is_cleared(bot: Bot) -> bool:
 def _launched_again(commit: Recorded[BotEvent]) -> bool:
     """Whether a bot that was cleared, and only counted, is alive again."""
     return any(isinstance(fact, BotLaunched) and fact.generation > 1 for fact in commit.facts)
-
-
-def state_name(task: Waiting | Held | Blocked | Ended) -> str:
-    """The word for a task's state that everybody uses."""
-    match task:
-        case Waiting():
-            if task.dependent:
-                return "waiting"
-            return "queued" if task.retry_at is None else "retrying"
-        case Held():
-            return "running" if task.started else "assigned"
-        case Blocked():
-            return "blocked"
-        case Ended():
-            return task.how
-        case _:
-            assert_never(task)
 
 
 def _cause(commit: Recorded[E]) -> Cause:

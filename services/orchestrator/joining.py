@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from services.orchestrator.board import Board, Change, TaskChange, state_name
-from services.orchestrator.decider.task_state import Ended, Held, Unknown
+from services.orchestrator.board import Board, Change, TaskChange
+from services.orchestrator.decider.task_state import Ended, Held, Unknown, state_name
 from shared.contracts.orchestrator.protocol import Child, ChildrenAsked, ChildrenTold
 from shared.contracts.orchestrator.queries import TaskDoc
 from shared.contracts.words import CHILDREN_MAX, JOIN_WITHIN_S_MAX, BotId, TaskId

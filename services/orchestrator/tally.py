@@ -1,6 +1,10 @@
 """How the last attempts of each bot ended, and what is to become of its circuit."""
 
-from services.orchestrator.decider.circuit import Circuit
+from collections.abc import Collection
+from typing import assert_never
+
+from services.orchestrator.decider.bot_state import Up
+from services.orchestrator.decider.circuit import Circuit, Closed, HalfOpen, Open
 from services.orchestrator.outcomes import Mend, Outcome, Outcomes, Trip, judge, remember
 from shared.contracts.words import BotId
 
@@ -33,3 +37,23 @@ class Tally:
         """The bot is gone, or begins anew."""
         self.outcomes.pop(bot_id, None)
         self.verdicts.pop(bot_id, None)
+
+
+def room_of(
+    bot: Up, tokens: Collection[int], reserved: int, verdict: Trip | Mend | None, *, ours: bool
+) -> int:
+    """How many more tasks a bot may be given that holds attempts of these tokens."""
+    free = bot.spec.slots - len(tokens) - reserved
+    match bot.circuit:
+        case Closed():
+            return free if verdict is None else 0
+        case Open():
+            return 0
+        case HalfOpen():
+            # One trial at a time: only its owner gives it one, and only when the last has ended well.
+            if not ours or isinstance(verdict, Trip):
+                return 0
+            trials = sum(token > bot.circuit.since for token in tokens) + reserved
+            return min(free, 1 - trials)
+        case _:
+            assert_never(bot.circuit)

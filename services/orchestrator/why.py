@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from services.orchestrator.board import TaskEntry, state_name
+from services.orchestrator.board import TaskEntry
 from services.orchestrator.decider.bot_state import Bot, Broken, NoBot, Restarting, Retired, Up
 from services.orchestrator.decider.circuit import HalfOpen, Open
-from services.orchestrator.decider.task_state import Blocked, Held, Unknown, Waiting
+from services.orchestrator.decider.task_state import Blocked, Held, Unknown, Waiting, state_name
 from services.orchestrator.scene import Moment, Scene
 from services.orchestrator.waiting import Wants, wants_of
 from shared.contracts.orchestrator.queries import BotVerdict, TaskDoc, Why

@@ -87,6 +87,23 @@ Task = Unknown | Waiting | Held | Blocked | Ended
 Open = Waiting | Held | Blocked
 
 
+def state_name(task: Waiting | Held | Blocked | Ended) -> str:
+    """The word for a task's state that everybody uses."""
+    match task:
+        case Waiting():
+            if task.dependent:
+                return "waiting"
+            return "queued" if task.retry_at is None else "retrying"
+        case Held():
+            return "running" if task.started else "assigned"
+        case Blocked():
+            return "blocked"
+        case Ended():
+            return task.how
+        case _:
+            assert_never(task)
+
+
 def evolve(task: Task, fact: TaskEvent, sequence: int, at: datetime) -> Task:
     """The task after one of its facts.
 

@@ -5,8 +5,8 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.orchestrator.board import Board, state_name
-from services.orchestrator.decider.task_state import Ended, Held, Unknown, Waiting
+from services.orchestrator.board import Board
+from services.orchestrator.decider.task_state import Ended, Held, Unknown, Waiting, state_name
 from shared.contracts.naming import partition_of
 from shared.contracts.orchestrator.facts import TaskCancelled, TaskFailed
 from shared.contracts.words import TaskId
