@@ -38,7 +38,7 @@ class Broker:
         self._started_at = clock.monotonic()
         self._crashes = 0
         self._stopping = False
-        self._stuck = False
+        self._was_stuck = False
 
     @property
     def pid(self) -> int:
@@ -68,15 +68,24 @@ class Broker:
         """Start it again whenever it ends, or has stopped to store and there is room again; for ever."""
         while True:
             async with asyncio.TaskGroup() as watches:
-                seeing = watches.create_task(self._see_stuck())
+                beside = [watches.create_task(self._see_stuck())]
+                if self._was_stuck:
+                    beside.append(watches.create_task(self._follow_up(after_full_disk)))
                 await probing.gone(self._process.pid)
-                seeing.cancel()
+                for task in beside:
+                    task.cancel()
             if self._stopping:
                 return
-            was_stuck, self._stuck = self._stuck, False
             await self._start_again(changed)
-            if was_stuck:
-                await after_full_disk()
+
+    async def _follow_up(self, after_full_disk: Callable[[], Awaitable[None]]) -> None:
+        """What is owed since a full disk; begun again if the server ends before that is done."""
+        self._was_stuck = False
+        try:
+            await after_full_disk()
+        except asyncio.CancelledError:
+            self._was_stuck = True
+            raise
 
     async def _see_stuck(self) -> None:
         """End a server that met a full disk, once there is room: only a new one stores again."""
@@ -85,7 +94,7 @@ class Broker:
         self._say(
             f"the broker stores no more: {why}; free space under {self._folder}, then it goes on by itself"
         )
-        self._stuck = True
+        self._was_stuck = True
         while not has_room(self._folder):  # noqa: ASYNC110 - the same
             await asyncio.sleep(LOOK_EVERY_S)
         self._say("there is room again: nats-server is started anew")
@@ -100,6 +109,7 @@ class Broker:
         await asyncio.sleep(wait_s)
         if self._stopping:
             return
+        self._process.kill()  # it has ended: this only takes note of how, or a zombie would stay
         self._process = self._start()
         self._started_at = clock.monotonic()
         try:
