@@ -31,7 +31,9 @@ from services.orchestrator.hosts import Hosts
 from services.orchestrator.projection import fold_bot, fold_tasks, timeline
 from services.scheduler.api import ROUTES as SCHEDULER_ROUTES
 from services.scheduler.decider import PERFORMANCE
+from services.scheduler.decider.schedule import SCHEDULE
 from services.scheduler.facts import PERFORMANCE_CODEC
+from services.scheduler.schedule_facts import SCHEDULE_CODEC
 from shared.contracts.config import Config
 from shared.contracts.dead import DeadLetter, DropDead, GetDead, ListDead, ReplayDead
 from shared.contracts.gateway import CreateKey, GetKey, ListKeys, RevokeKey
@@ -72,6 +74,7 @@ from shared.runtime.whereabouts import Dead, Nowhere, OnItsWay, Place
 from tests.support.messenger import FakeMessenger
 from tests.support.scenario import NOON
 from tests.support.scheduler import SchedulerQuery, ToldScheduler
+from tests.support.schedules import SchedulesQuery, ToldSchedules
 
 ADMIN = "hive_admin-secret-of-the-tests"
 FILE_PIECE_BYTES = 512 * 1024
@@ -102,12 +105,14 @@ class ApiHive:
         self.live = FakeLive()
         self.messenger = FakeMessenger(lambda: self.now)
         self.scheduler = ToldScheduler()
+        self.schedules = ToldSchedules(lambda: self.now)
         self.seen_until = 10**9
         self._handlers: dict[str, Handler[Any, Any, Any]] = {
             "task": self._handler(TASK, "task", TASK_CODEC),
             "bot": self._handler(BOT, "bot", BOT_CODEC),
             "key": self._handler(KEY, "key", KEY_CODEC, self.keys.apply),
             "performance": self._handler(PERFORMANCE, "performance", PERFORMANCE_CODEC),
+            "schedule": self._handler(SCHEDULE, "schedule", SCHEDULE_CODEC, self.schedules.heard),
         }
         self.doors = Doors(
             send=PressedSend(self, self.loads),
@@ -295,6 +300,8 @@ class ApiHive:
                 return self._mark(query.id, "dropped")
             case _ if isinstance(query, SchedulerQuery):
                 return await self.scheduler.answer(query)
+            case _ if isinstance(query, SchedulesQuery):
+                return await self.schedules.answer(query)
             case _:
                 return await self.messenger.answer(query)
 

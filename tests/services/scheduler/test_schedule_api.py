@@ -1,38 +1,22 @@
 """Schedules over HTTP: the real rules, the real rows, in one process."""
 
-import sqlite3
-from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, cast
+from typing import Any
 
 import httpx
 import pytest
 
-from services.gateway.access import Access
-from services.gateway.limits import Limits
-from services.scheduler.api.schedules import ROUTES
-from services.scheduler.decider.schedule import SCHEDULE
-from services.scheduler.schedule_answers import ScheduleAnswers
 from services.scheduler.schedule_board import Board
 from services.scheduler.schedule_commands import Tick
-from services.scheduler.schedule_facts import SCHEDULE_CODEC
-from services.scheduler.schedule_tables import SCHEMA, SELECT_BEGIN, rows
+from services.scheduler.schedule_tables import SELECT_BEGIN
 from shared.contracts.orchestrator.facts import TaskCancelled, TaskSubmitted
 from shared.contracts.scheduler.schedules import (
-    GetSchedule,
-    ListReceipts,
-    ListSchedules,
-    ScheduleCommand,
     ScheduleName,
     task_id_of,
 )
 from shared.contracts.words import Priority, TaskId, TaskType
-from shared.kernel.messages import Cause, Command, Outcome, Query, Recorded
-from shared.runtime.handler import Effects, Handler
-from shared.runtime.http import application
-from shared.runtime.ids import new_id
-from shared.runtime.views import Table
-from tests.support.api import ADMIN, ApiHive
+from shared.kernel.messages import Cause, Recorded
+from tests.support.api import ApiHive
 from tests.support.scenario import NOON
 
 CAUSE = Cause(message_id="m", correlation_id="chain", actor="test")
@@ -40,68 +24,19 @@ BODY = {"name": "nightly", "expression": "0 3 * * *", "task": {"content": "run t
 
 
 class Desk:
-    """The scheduler behind the router: decides, keeps rows, answers. `tick` is its seat holder."""
+    """A hive, and a seat holder of its scheduler that looks when it is told to."""
 
     def __init__(self) -> None:
         self.hive = ApiHive()
-        self.file = sqlite3.connect(":memory:")
-        for statement in SCHEMA:
-            self.file.execute(statement)
-        self.board = Board()
-        self.handler = Handler(
-            SCHEDULE,
-            "schedule",
-            SCHEDULE_CODEC,
-            self.hive.store,
-            now=lambda: self.hive.now,
-            new_id=new_id,
-            effects=Effects(committed=self.heard),
-        )
-        answers = ScheduleAnswers(self.board, cast("Table", self), now=lambda: self.hive.now, seen=self.seen)
-        self.answers: dict[type[Query[Any]], Any] = {
-            GetSchedule: answers.get_schedule,
-            ListSchedules: answers.list_schedules,
-            ListReceipts: answers.list_receipts,
-        }
-        doors = replace(self.hive.doors, send=cast("Any", self.send), ask=cast("Any", self.ask))
-        access = Access(
-            self.hive.keys,
-            Limits(lambda: 0.0),
-            now=lambda: self.hive.now,
-            used=lambda _key: None,
-            denied=lambda _source, _code: None,
-        )
-        self.app = application([*ROUTES], doors=doors, guard=access.guard)
-
-    def heard(self, commit: Recorded[Any]) -> None:
-        (self.board.take_task if commit.aggregate == "task" else self.board.take_schedule)(commit)
-        for sql, values in rows([commit], self.look):
-            self.file.executemany(sql, values)
-
-    def look(self, sql: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-        return self.file.execute(sql, values).fetchall()
-
-    async def read(self, sql: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-        return self.look(sql, values)
-
-    async def seen(self, sequence: int) -> None: ...
-
-    async def send(self, command: Command, *, actor: str, **_: Any) -> Outcome:
-        assert isinstance(command, ScheduleCommand)
-        return await self.handler.handle(cast("Any", command), CAUSE)
-
-    async def ask(self, query: Query[Any]) -> Any:
-        return await self.answers[type(query)](query)
+        self.board = self.hive.schedules.board
 
     async def tick(self, at: datetime) -> None:
         self.hive.now = at
-        await self.handler.handle(Tick(name=ScheduleName("nightly")), CAUSE)
+        await self.hive.decide(Tick(name=ScheduleName("nightly")))
 
     async def request(self, verb: str, path: str = "", **more: Any) -> httpx.Response:
-        transport = httpx.ASGITransport(app=self.app)
-        headers = {"Authorization": f"Bearer {ADMIN}", **more.pop("headers", {})}
-        async with httpx.AsyncClient(transport=transport, base_url="http://hive.test") as client:
-            return await client.request(verb, f"/v1/schedules{path}", headers=headers, **more)
+        async with self.hive.client(**more.pop("headers", {})) as client:
+            return await client.request(verb, f"/v1/schedules{path}", **more)
 
 
 @pytest.fixture
@@ -205,7 +140,7 @@ async def test_what_memory_begins_with_is_what_it_would_have_heard(desk: Desk) -
     )
     ended = TaskCancelled(task_id=TaskId("another"), reason="")
     for number, fact in enumerate((submitted, ended), 100):
-        desk.heard(
+        desk.hive.schedules.heard(
             Recorded(
                 facts=(fact,),
                 commit_id="c",
@@ -217,7 +152,7 @@ async def test_what_memory_begins_with_is_what_it_would_have_heard(desk: Desk) -
             )
         )
     begun = Board()
-    begun.begin(99, desk.look(SELECT_BEGIN))
+    begun.begin(99, desk.hive.schedules.look(SELECT_BEGIN))
     assert desk.board.entries == begun.entries
     assert desk.board.unsubmitted == begun.unsubmitted
     assert len(begun.unsubmitted) == 1
