@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 import msgspec
 
@@ -17,7 +17,10 @@ from shared.contracts.orchestrator.facts import (
     AttemptFailed,
     AttemptLost,
     TaskAssigned,
+    TaskCancelled,
     TaskCompleted,
+    TaskExpired,
+    TaskFailed,
     TaskSubmitted,
     Usage,
 )
@@ -137,8 +140,10 @@ class Books:
                 del self.tasks[task_id]
             case AttemptFailed() | AttemptLost():
                 self._end(pending, fact, commit, changes)
-            case _:
+            case TaskFailed() | TaskCancelled() | TaskExpired():
                 del self.tasks[task_id]
+            case _:
+                assert_never(fact)
 
     def _end(
         self,

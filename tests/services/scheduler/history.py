@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from services.scheduler.facts import BOTS_HEARD, PERFORMANCE_CODEC, TASKS_HEARD
 from services.scheduler.projection import Books, Changes
 from shared.contracts.config import Config
 from shared.contracts.orchestrator.facts import (
@@ -24,10 +25,12 @@ from shared.contracts.orchestrator.facts import (
 )
 from shared.contracts.scheduler.facts import PerformanceReset
 from shared.contracts.words import BotId, Priority, TaskId, TaskType
+from shared.kernel.codec import Codec, encode
 from shared.kernel.messages import Cause, Fact, Recorded
 from tests.support.scenario import NOON
 
 CODE = TaskType.CODE
+CODECS: dict[str, Codec[Any]] = {"task": TASKS_HEARD, "bot": BOTS_HEARD, "performance": PERFORMANCE_CODEC}
 CAUSE = Cause(message_id="cause", correlation_id="chain", actor="test")
 
 
@@ -42,7 +45,7 @@ class History:
     def commit(self, aggregate: str, aggregate_id: str, *facts: Fact) -> Recorded[Any]:
         sequence = len(self.commits) + 1
         recorded = Recorded(
-            facts=facts,
+            facts=CODECS[aggregate].decode_known([encode(fact) for fact in facts]),
             commit_id=f"commit-{sequence}",
             aggregate=aggregate,
             aggregate_id=aggregate_id,

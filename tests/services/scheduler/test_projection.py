@@ -47,7 +47,7 @@ def test_what_a_bot_is_not_to_blame_for_does_not_count() -> None:
     history.commit(
         "task",
         task_id,
-        AssignmentWithdrawn(task_id=task_id, bot_id=ALPHA, token=token, reason="not_taken"),
+        AssignmentWithdrawn(task_id=task_id, bot_id=ALPHA, token=token, reason="not_taken"),  # not heard
         TaskCancelled(task_id=task_id, reason="asked", bot_id=ALPHA),
     )
     assert history.books().book(CODE).ledgers == {}
