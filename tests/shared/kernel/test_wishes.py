@@ -78,3 +78,9 @@ def test_another_wish_has_another(other: str) -> None:
 def test_a_field_that_is_added_later_changes_no_hash() -> None:
     for text in (PLAIN, BY % "Z", '{"what": "x", "words": ["a"], "from": "b"}'):
         assert asked(text) == asked(text, WishOfTomorrow)
+
+
+def test_there_is_no_moment_too_early_or_too_late_for_it() -> None:
+    first, last = "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"
+
+    assert len({asked(f'{{"what": "x", "by": "{moment}"}}') for moment in (first, last)}) == 2
