@@ -201,9 +201,12 @@ def _tell(event: Event, *, as_json: bool) -> None:
 @click.option("--tree", is_flag=True, help="All that descends from it, though it may have ended itself.")
 def cancel(session: Session, *, task_ids: tuple[str, ...], reason: str, tree: bool) -> None:
     """It is no longer wanted, nor what it spawned; bots that work on it stop."""
-    query = "?tree=true" if tree else ""
-    body = {"reason": reason}
-    _each(session, task_ids, lambda client, one: client.post(f"/v1/tasks/{one}/cancel{query}", body))
+    body, whole_tree = {"reason": reason}, "true" if tree else None
+    _each(
+        session,
+        task_ids,
+        lambda client, one: client.post(f"/v1/tasks/{one}/cancel", body, tree=whole_tree),
+    )
 
 
 @task.command()

@@ -4,9 +4,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 from typing import Final, NamedTuple, TypeVar, assert_never
 
+from services.orchestrator.deadlines import Deadlines
 from services.orchestrator.decider import BOT, TASK
 from services.orchestrator.decider.bot_state import Bot, NoBot, Retired, Up
 from services.orchestrator.decider.circuit import HalfOpen
@@ -27,7 +28,6 @@ from shared.kernel.messages import Cause, Recorded
 E = TypeVar("E")
 
 OURSELVES: Final = service_sender("orchestrator")
-DEADLINES_KEPT: Final = 1_000  # of tasks that have ended, at least
 
 
 class TaskChange(NamedTuple):
@@ -103,8 +103,7 @@ class Board:
         self._reserved: dict[TaskId, BotId] = {}
         self._reserved_of: Counter[BotId] = Counter()
         self._retries: list[tuple[datetime, TaskId]] = []
-        self._deadlines: list[tuple[datetime, TaskId]] = []
-        self._overdue: set[TaskId] = set()
+        self._deadlines = Deadlines()
 
     def begin(self, reached: int, told: Iterable[Told]) -> None:
         """Everything alive at this sequence is here; of all others, this is to be known."""
@@ -210,10 +209,8 @@ class Board:
 
     def overdue(self, now: datetime) -> list[TaskId]:
         """Our open tasks whose deadline has passed."""
-        while self._deadlines and self._deadlines[0][0] <= now:
-            self._overdue.add(heappop(self._deadlines)[1])
-        self._overdue = {task_id for task_id in self._overdue if task_id in self.tasks}
-        return [task_id for task_id in self._overdue if self.tasks[task_id].partition in self.owned]
+        passed = self._deadlines.passed(now, self.tasks)
+        return [task_id for task_id in passed if self.tasks[task_id].partition in self.owned]
 
     def _reach(self, sequence: int) -> bool:
         news = sequence > self.reached
@@ -227,7 +224,8 @@ class Board:
             entry = self.tasks[task_id] = TaskEntry(Lineage(TASK), partition_of(task_id), _cause(commit))
         before = entry.state
         for fact in commit.facts:
-            if isinstance(fact, TaskSubmitted) and isinstance(before, Unknown) and fact.parent in self.tasks:
+            spawned = isinstance(fact, TaskSubmitted) and isinstance(before, Unknown) and fact.ancestors
+            if isinstance(fact, TaskSubmitted) and spawned and spawned[-1] in self.tasks:
                 self.families.add(fact)
         changed = entry.line.own(commit) if ahead else entry.line.followed(commit)
         after = entry.state
@@ -289,8 +287,7 @@ class Board:
                 assert_never(after)
         self._relate(task_id, before, after)
         if isinstance(before, Unknown) and isinstance(after, Waiting | Held) and after.order.deadline:
-            heappush(self._deadlines, (after.order.deadline, task_id))
-            self._tidy_deadlines()
+            self._deadlines.add(after.order.deadline, task_id, self.tasks)
         if not isinstance(before, Unknown):
             self.counts[state_name(before)] -= 1
         if not isinstance(after, Unknown):
@@ -356,12 +353,6 @@ class Board:
             self.tally.verdicts.get(bot_id),
             ours=entry.partition in self.owned,
         )
-
-    def _tidy_deadlines(self) -> None:
-        """Forget those of tasks that have ended, once they are the most."""
-        if len(self._deadlines) > 2 * len(self.tasks) + DEADLINES_KEPT:
-            self._deadlines = [each for each in self._deadlines if each[1] in self.tasks]
-            heapify(self._deadlines)
 
     def _wait(self, task_id: TaskId, entry: TaskEntry, state: Waiting) -> None:
         if entry.partition not in self.owned or task_id in self._reserved or state.dependent:

@@ -21,9 +21,9 @@ class Families:
         return self._parents.get(child)
 
     def add(self, order: TaskSubmitted) -> None:
-        """It was spawned."""
-        if order.parent is not None:
-            self.known(order.parent, order.task_id, None)
+        """It was submitted; if it was spawned, its parent may ask about it."""
+        if order.ancestors:
+            self.known(order.ancestors[-1], order.task_id, None)
 
     def known(self, parent: TaskId, child: TaskId, how: How | None) -> None:
         """There is such a child; what is known of its end stays known."""

@@ -94,8 +94,8 @@ def _submitted(fact: TaskSubmitted, commit: Recorded[TaskEvent]) -> TaskDoc:
         deadline=fact.deadline,
         after=fact.after,
         after_policy=fact.after_policy,
-        parent=fact.parent,
-        root=fact.root if fact.ancestors else None,
+        parent=fact.ancestors[-1] if fact.ancestors else None,
+        root=fact.ancestors[0] if fact.ancestors else None,
     )
 
 

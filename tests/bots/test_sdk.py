@@ -68,7 +68,7 @@ async def test_the_documented_bot_works(broker: LocalBroker, tmp_path: Path) -> 
 
 
 async def test_the_documented_bots_play_ping_pong(broker: LocalBroker, tmp_path: Path) -> None:
-    script = example(1, tmp_path / "pingpong.py")
+    script = example(2, tmp_path / "pingpong.py")
     async with oversee(broker, "ping", "pong"), messenger(broker):
         pong = await start(broker, "pong", script)
         ping = await start(broker, "ping", script, "pong", stdout=asyncio.subprocess.PIPE)

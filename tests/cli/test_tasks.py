@@ -5,8 +5,8 @@ import msgspec
 
 from cli.events import Event, parse
 from shared.contracts.orchestrator.facts import Candidate, Decision
-from shared.contracts.orchestrator.queries import BotVerdict, Timeline, TimelineEntry, Why
-from shared.contracts.words import BotId, TaskId
+from shared.contracts.orchestrator.queries import BotVerdict, Timeline, TimelineEntry, Tree, TreeNode, Why
+from shared.contracts.words import BotId, TaskId, TaskType
 from tests.cli.conftest import Run
 from tests.cli.fake_hive import NOON, FakeHive, attempt, document, page, problem, task
 
@@ -247,6 +247,35 @@ def test_several_tasks_are_cancelled_with_a_reason(run: Run, hive: FakeHive) -> 
         ["t1", "cancelled"],
         ["t2", "cancelled"],
     ]
+
+
+def test_a_tree_is_cancelled_and_shown(run: Run, hive: FakeHive) -> None:
+    hive.on("POST /v1/tasks/t1/cancel", document(task("t1", "completed")))
+    nodes = [
+        TreeNode(
+            id=TaskId(name),
+            parent=None,
+            depth=depth,
+            state="running",
+            type=TaskType.CODE,
+            content=f"do {name}",
+            submitted_at=task().submitted_at,
+        )
+        for depth, name in enumerate(("t1", "t2"))
+    ]
+    hive.on("GET /v1/tasks/t1/tree", document(Tree(id=TaskId("t1"), nodes=nodes, truncated=True)))
+
+    result = run("task", "cancel", "--tree", "t1")
+    assert result.exit_code == 0, result.output
+    assert hive.last.url.query == b"tree=true"
+
+    shown = run("task", "tree", "t1")
+    assert shown.exit_code == 0, shown.output
+    assert [line.rstrip() for line in shown.stdout.splitlines()][1:] == [
+        "t1    running  code       do t1",
+        "  t2  running  code       do t2",
+    ]
+    assert "the first 2 are shown" in shown.stderr
 
 
 def test_a_task_that_cannot_be_resumed_is_refused(run: Run, hive: FakeHive) -> None:

@@ -29,6 +29,7 @@ from services.orchestrator.decider import BOT, TASK
 from services.orchestrator.facts import BOT_CODEC, TASK_CODEC
 from services.orchestrator.hosts import Hosts
 from services.orchestrator.projection import fold_bot, fold_tasks, timeline
+from services.orchestrator.tables import tree_of
 from services.scheduler.api import ROUTES as SCHEDULER_ROUTES
 from services.scheduler.decider import PERFORMANCE
 from services.scheduler.decider.schedule import SCHEDULE
@@ -49,6 +50,7 @@ from shared.contracts.orchestrator.queries import (
     GetFile,
     GetTask,
     GetTimeline,
+    GetTree,
     GetWhy,
     ListBots,
     ListHosts,
@@ -58,7 +60,7 @@ from shared.contracts.orchestrator.queries import (
     Why,
 )
 from shared.contracts.words import KeyId, Page, TaskId
-from shared.kernel.codec import Codec
+from shared.kernel.codec import Codec, encode
 from shared.kernel.errors import Behind, NotFound, Unavailable
 from shared.kernel.messages import Cause, Command, Committed, Failed, Outcome, Query, Recorded
 from shared.runtime.commands import Sending
@@ -267,6 +269,11 @@ class ApiHive:
             case GetTimeline():
                 await self.task(query.task_id)
                 return timeline(query.task_id, await self._past("task", query.task_id))
+            case GetTree():
+                root = await self.task(query.task_id)
+                found = [await self.task(key) for key in self._ids("task")]
+                below = [(1, encode(doc)) for doc in found if doc.parent == root.id]
+                return tree_of(query.task_id, [(0, encode(root)), *below])
             case GetWhy():
                 task = await self.task(query.task_id)
                 return Why(id=task.id, state=task.state, explanation="no bot is there", waits_for="a_bot")

@@ -119,16 +119,6 @@ class TaskSubmitted(Fact, frozen=True, kw_only=True):
     ancestors: tuple[TaskId, ...] = ()
     spawned_by: BotId | None = None
 
-    @property
-    def parent(self) -> TaskId | None:
-        """The task that spawned it."""
-        return self.ancestors[-1] if self.ancestors else None
-
-    @property
-    def root(self) -> TaskId:
-        """The task that was submitted, from which it descends; itself if it was."""
-        return self.ancestors[0] if self.ancestors else self.task_id
-
 
 class DependenciesMet(Fact, frozen=True, kw_only=True):
     """All that it comes after have come to what was asked: from now on it waits for a bot."""

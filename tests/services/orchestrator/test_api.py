@@ -104,6 +104,23 @@ async def test_every_field_reaches_the_owner(hive: ApiHive) -> None:
     assert command.submitter in hive.keys._docs
 
 
+async def test_a_tree_is_shown_and_can_be_cancelled_when_its_root_has_ended(hive: ApiHive) -> None:
+    root = await submit(hive)
+    await complete(hive, root)
+    refused = await post(hive, f"/v1/tasks/{root}/cancel")
+    assert (refused.status_code, refused.json()["code"]) == (409, "task_ended")
+
+    answer = await post(hive, f"/v1/tasks/{root}/cancel?tree=true")
+    assert (answer.status_code, answer.json()["state"]) == (200, "completed")
+    assert answer.json()["tree_cancelled"] is True
+
+    tree = await get(hive, f"/v1/tasks/{root}/tree")
+    assert tree.status_code == 200
+    assert [(node["id"], node["depth"]) for node in tree.json()["nodes"]] == [(root, 0)]
+    assert (await get(hive, "/v1/tasks/nobody/tree")).status_code == 404
+    assert (await post(hive, f"/v1/tasks/{root}/cancel?tree=perhaps")).status_code == 400
+
+
 async def test_a_task_may_come_after_others_by_their_ids_or_by_the_callers_own_keys(hive: ApiHive) -> None:
     first = await post(hive, "/v1/tasks", {"content": "first"}, Idempotency_Key="one")
     first_id = first.json()["id"]

@@ -16,6 +16,7 @@ from services.orchestrator.commands import (
     NoteBotStopped,
     NoteBotUp,
     NoteLaunchFailed,
+    ReleaseTask,
     RestartDeadBot,
 )
 from services.orchestrator.decider import BOT, TASK
@@ -35,6 +36,7 @@ from shared.contracts.orchestrator.commands import (
     CancelTask,
     ClaimTask,
     CloseCircuit,
+    End,
     LaunchBot,
     OpenCircuit,
     ResumeTask,
@@ -121,6 +123,11 @@ def board_of(shop: Workshop) -> dict[str, Any]:
         "room": board.room,
         "counts": +board.counts,
         "cleared": board.cleared,
+        "families": board.families.children,
+        "descents": board.kin._descents,
+        "offspring": board.kin._offspring,
+        "dependents": {key: dependent.order for key, dependent in board.kin._dependents.items()},
+        "heirs": board.kin._heirs,
         "reached": board.reached,
         "waiting": {key for key in board.tasks if key in board.lines},
         "overdue": sorted(board.overdue(NOON + timedelta(days=365))),
@@ -138,7 +145,17 @@ class Lives:
 
     def step(self) -> None:
         """One thing happens to somebody."""
-        actions = [self.submit, self.submit, self.assign, self.assign, self.report, self.lose, self.ask]
+        actions = [
+            self.submit,
+            self.submit,
+            self.spawn,
+            self.release,
+            self.assign,
+            self.assign,
+            self.report,
+            self.lose,
+            self.ask,
+        ]
         actions += [
             self.launch,
             self.come_up,
@@ -158,15 +175,33 @@ class Lives:
             side_effects=self.chance.choice(list(SideEffects)), attempts_max=self.chance.choice((1, 2))
         )
         deadline = self.chance.choice((None, self.log.at + timedelta(hours=1)))
-        self.log.send(submit(f"t{self.chance.randrange(TASKS)}", retry=retry, deadline=deadline))
+        after = tuple(self.some_task() for _ in range(self.chance.choice((0, 0, 0, 2))))
+        self.log.send(submit(self.some_task(), retry=retry, deadline=deadline, after=after))
+
+    def spawn(self) -> None:
+        if held := self.held():
+            ancestors = (*held.order.ancestors, held.order.task_id)
+            self.log.send(submit(self.some_task(), ancestors=ancestors, spawned_by=held.bot_id))
+
+    def some_task(self) -> TaskId:
+        return TaskId(f"t{self.chance.randrange(TASKS)}")
+
+    def release(self) -> None:
+        self.log.send(ReleaseTask(task_id=self.some_task()))
 
     def assign(self) -> None:
         self.log.send(assign(self.chance.choice(BOTS), f"t{self.chance.randrange(TASKS)}"))
 
     def report(self) -> None:
         if held := self.held():
-            end = self.chance.choice([done(), done(), undone(), undone(retryable=False), stopped(begun=True)])
-            self.log.send(report(end, held.token, held.bot_id, held.order.task_id))
+            ends: list[End] = [
+                done(),
+                done(),
+                undone(),
+                undone(retryable=False),
+                stopped(begun=True),
+            ]
+            self.log.send(report(self.chance.choice(ends), held.token, held.bot_id, held.order.task_id))
 
     def lose(self) -> None:
         if held := self.held():
@@ -177,8 +212,10 @@ class Lives:
 
     def ask(self) -> None:
         task_id = TaskId(f"t{self.chance.randrange(TASKS)}")
-        kind = self.chance.choice((CancelTask, ResumeTask))
-        self.log.send(kind(task_id=task_id))
+        ask: CancelTask | ResumeTask = self.chance.choice(
+            (CancelTask(task_id=task_id), CancelTask(task_id=task_id, tree=True), ResumeTask(task_id=task_id))
+        )
+        self.log.send(ask)
 
     def launch(self) -> None:
         spec = BotSpec(engine=self.chance.choice(("echo", "shell")))

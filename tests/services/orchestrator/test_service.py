@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from services.orchestrator.board import DEADLINES_KEPT
+from services.orchestrator.deadlines import DEADLINES_KEPT
 from services.orchestrator.recent import REMEMBERED_MAX
 from shared.contracts.orchestrator.commands import CancelTask, LaunchBot, ReportBotExit, RetireBot, StopBot
 from shared.contracts.orchestrator.facts import BotSpec, RetryPolicy
