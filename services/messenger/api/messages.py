@@ -9,7 +9,7 @@ from services.messenger.api.parties import may_see, me, speaker
 from services.messenger.api.requests import HoldAsked, NewMessage
 from shared.contracts.messenger.commands import MarkRead
 from shared.contracts.messenger.queries import GetMessage, MessageDoc
-from shared.contracts.words import MessageId, is_name
+from shared.contracts.words import MessageId, Party, is_name
 from shared.kernel.errors import Behind, NotFound, Unavailable
 from shared.kernel.messages import AlreadySo
 from shared.runtime.answers import REPLAYED, Pending, document, pending, settled
@@ -70,7 +70,8 @@ async def send_message(request: Request[Any, Any, Any], doors: Seams) -> Respons
     caller = principal_of(request)
     key = idempotency_key(request)
     message_id = id_for(caller) if key is None else id_for(caller, key)
-    command = asked.command(message_id, speaker(caller, asked.sender), hold=HOLD.read(request).hold)
+    sender = speaker(caller, asked.sender, Party(asked.to))
+    command = asked.command(message_id, sender, hold=HOLD.read(request).hold)
     location = f"/v1/messages/{message_id}"
     outcome = await doors.send(command, actor=caller.actor, wait_s=doors.config().answer_wait_s)
     if outcome is None:

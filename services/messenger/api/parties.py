@@ -43,13 +43,19 @@ def me(caller: Principal) -> Party:
     return person(caller.name)
 
 
-def speaker(caller: Principal, wanted: str | None) -> Party:
-    """As whom the caller speaks: as itself, or for a bot; never as another person."""
+def speaker(caller: Principal, wanted: str | None, to: Party | None = None) -> Party:
+    """As whom the caller speaks: as itself, or for a bot; never as another person.
+
+    Nor for a bot to another person, who would take it for the bot's own words, unless it is an administrator.
+    """
     own = me(caller)
     if wanted is None or wanted == own:
         return own
     if is_person(Party(wanted)):
         wrong = Wrong(detail=f"You are {own}, and can speak for yourself and for bots only.", pointer="/from")
+        raise Refusal(403, "sender_refused", wrong.detail, errors=(wrong,))
+    if to is not None and not _is_open(caller, (to,)):
+        wrong = Wrong(detail="Only an administrator speaks for a bot to another person.", pointer="/from")
         raise Refusal(403, "sender_refused", wrong.detail, errors=(wrong,))
     return Party(wanted)
 

@@ -55,7 +55,13 @@ async def test_one_may_speak_for_a_bot_and_for_oneself_but_for_no_other_person(h
     refused = await send(hive, **{"from": "@bob"})
     assert (refused.status_code, refused.json()["code"]) == (403, "sender_refused")
     assert refused.json()["errors"][0]["pointer"] == "/from"
+    spoken = await send(hive, to="@bob", **{"from": "alpha"})
+    assert (spoken.status_code, spoken.json()["code"]) == (403, "sender_refused")
     assert {command.sender for command in hive.sent if hasattr(command, "sender")} == {"beta", "@alice"}
+    assert (await send(hive, to="@alice", **{"from": "alpha"})).status_code == 201
+    async with hive.client() as admin:
+        body = {"to": "@bob", "from": "alpha", "content": "hi"}
+        assert (await admin.post("/v1/messages", json=body)).status_code == 201
 
 
 async def test_an_unknown_recipient_is_named_or_waited_for(hive: ApiHive) -> None:
