@@ -12,11 +12,11 @@ from services.messenger.api.messages import READ, WRITE
 from services.messenger.api.parties import bot_named, me
 from services.messenger.api.turns import AWAITED, TURNS_MAX, Turns
 from shared.contracts.messenger.commands import MarkRead, SendMessage
-from shared.contracts.messenger.queries import AwaitConversation, ListMessages, MessageDoc
+from shared.contracts.messenger.queries import AwaitConversation, GetMessage, ListMessages, MessageDoc
 from shared.contracts.orchestrator.queries import GetBot
 from shared.contracts.words import BotId, MessageId, MessageKind, Page, Party
 from shared.kernel.errors import Behind, NotFound, Rejected, Unavailable
-from shared.kernel.messages import Committed
+from shared.kernel.messages import AlreadySo, Committed, Outcome
 from shared.kernel.wishes import wish_hash
 from shared.runtime.answers import settled
 from shared.runtime.clock import monotonic
@@ -176,9 +176,12 @@ class _Chat:
                 del self._undecided[next(iter(self._undecided))]
             self._stored.set()
         else:
-            await self._accepted(frame.ref, message_id, settled(outcome))
+            await self._accepted(frame.ref, message_id, outcome)
 
-    async def _accepted(self, ref: str, message_id: MessageId, sequence: int) -> None:
+    async def _accepted(self, ref: str, message_id: MessageId, outcome: Outcome) -> None:
+        sequence = settled(outcome)
+        if isinstance(outcome, AlreadySo):  # then it is that of what became of it since
+            sequence = (await self._doors.ask(GetMessage(message_id=message_id))).sequence
         await self._socket.send(Accepted(ref=ref, id=message_id, sequence=sequence))
         asyncio.get_running_loop().call_later(TOLD_WITHIN_S, self._ask_again_unless_told, sequence)
 
@@ -194,17 +197,14 @@ class _Chat:
             actor = self._socket.principal.actor
             try:
                 outcome = await self._doors.send(command, actor=actor, wait_s=SETTLED_WITHIN_S)
-                if outcome is None:
-                    continue
-                sequence = settled(outcome)
+                if outcome is not None:
+                    await self._accepted(ref, message_id, outcome)
+                    self._undecided.pop(message_id, None)
             except (Behind, Unavailable):
                 continue
             except (NotFound, Rejected, Refusal) as error:
                 self._undecided.pop(message_id, None)
                 await self._socket.send(_wrong(error, ref))
-            else:
-                self._undecided.pop(message_id, None)
-                await self._accepted(ref, message_id, sequence)
 
     async def _ack(self, frame: Ack) -> None:
         """Mark as read what the bot said up to there; nothing that was not sent here can have been read."""

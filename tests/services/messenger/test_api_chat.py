@@ -67,12 +67,16 @@ async def test_what_is_sent_is_a_chat_message_and_comes_back_with_its_place(here
 
 
 async def test_the_same_ref_again_is_not_sent_twice(here: Served) -> None:
-    ids = []
+    ids, places = [], []
     for _ in range(2):
         async with here.open(ALPHA, ALICE) as alice:
             await alice.say(type="text", ref="r1", content="hello")
-            ids.append((await alice.next("accepted"))["id"])
+            accepted = await alice.next("accepted")
+            ids.append(accepted["id"])
+            places.append(accepted["sequence"])
+            here.hive.messenger.become(accepted["id"], "delivered")
     assert ids[0] == ids[1]
+    assert places == [here.hive.messenger.messages[ids[0]].sequence] * 2
     assert len(here.hive.messenger.messages) == 1
     async with here.open(ALPHA, ALICE) as alice, here.open("/v1/bots/beta/ws", ALICE) as other:
         await alice.say(type="text", ref="r1", content="something else")
