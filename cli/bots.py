@@ -89,7 +89,7 @@ def _reason(bot: BotDoc) -> str | None:
     return f"circuit {told_circuit(bot.circuit)}"
 
 
-class _Types(click.ParamType[tuple[TaskType, ...]]):
+class Types(click.ParamType[tuple[TaskType, ...]]):
     """`code,testing`."""
 
     name = "types"
@@ -97,6 +97,7 @@ class _Types(click.ParamType[tuple[TaskType, ...]]):
     def convert(
         self, value: str | tuple[TaskType, ...], param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[TaskType, ...]:
+        """Each word is a type."""
         if isinstance(value, tuple):
             return value
         try:
@@ -115,7 +116,7 @@ class _Types(click.ParamType[tuple[TaskType, ...]]):
     help="A folder on the hive's machine, under a root it was started with; default: one of its own.",
 )
 @click.option(
-    "--types", type=_Types(), default=(), metavar="code,testing,…", help="What it is good at; default: all."
+    "--types", type=Types(), default=(), metavar="code,testing,…", help="What it is good at; default: all."
 )
 @click.option("--slots", type=click.IntRange(1, SLOTS_MAX), default=SLOTS_DEFAULT, show_default=True)
 @click.option("--pool", default="default", show_default=True)

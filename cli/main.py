@@ -41,6 +41,8 @@ _NOUNS: Final[dict[str, _Noun]] = {
     "demo": _Noun("cli.demo:demo", "See it all in half a minute: a hive, three bots, ten tasks, a kill."),
     "doctor": _Noun("cli.doctor:doctor", "Check this machine and its hive; works when it is down, too."),
     "bots": _Noun("cli.bots:bots", "Launch, list, stop, restart, retire bots."),
+    "pools": _Noun("cli.pools:pools", "List the pools that size themselves."),
+    "scale": _Noun("cli.pools:scale", "Say how many bots a pool may have; explain what it does."),
     "submit": _Noun("cli.submit:submit", "Give the hive something to do."),
     "tasks": _Noun("cli.tasks:tasks", "List tasks."),
     "task": _Noun("cli.task:task", "Show, explain, watch, cancel, resume one task."),

@@ -9,8 +9,9 @@ from services.orchestrator.api.batch import ROUTES as BATCH
 from services.orchestrator.api.bots import ROUTES as BOTS
 from services.orchestrator.api.files import ROUTES as FILES
 from services.orchestrator.api.live import SOCKETS as LIVE
+from services.orchestrator.api.pools import ROUTES as POOLS
 from services.orchestrator.api.stream import ROUTES as STREAM
 from services.orchestrator.api.tasks import ROUTES as TASKS
 
-ROUTES: Final = (*TASKS, *BATCH, *STREAM, *BOTS, *FILES)
+ROUTES: Final = (*TASKS, *BATCH, *STREAM, *BOTS, *POOLS, *FILES)
 SOCKETS: Final = LIVE
