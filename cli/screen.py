@@ -101,13 +101,20 @@ def words(value: object) -> str:
         case None:
             return ""
         case datetime():
-            return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+            return _moment(value)
         case float():
             return f"{value:.3g}" if value < 100 else f"{value:.0f}"  # noqa: PLR2004
         case list() | tuple():
             return ", ".join(words(item) for item in value)
         case _:
             return str(value)
+
+
+def _moment(at: datetime) -> str:
+    try:
+        return at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    except OverflowError:  # the last hours of the year 9999 have no time of day everywhere
+        return at.isoformat(sep=" ")
 
 
 def duration(seconds: float | None) -> str:

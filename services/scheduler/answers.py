@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
 from services.scheduler.estimate import estimate
@@ -124,14 +124,13 @@ class Answers:
             raise Rejected("bad_policy", f"`policy` must be one of {', '.join(POLICIES)}")
         if query.since.tzinfo is None:
             raise Rejected("bad_since", "`since` must name its time zone")
-        since = query.since.astimezone(UTC)
         async with self._thinking:
-            trials = trials_of(await self._table.read(*select_trials(since, query.type)))
+            trials = trials_of(await self._table.read(*select_trials(query.since, query.type)))
             answer = await asyncio.to_thread(estimate, query.policy, trials, seeded(len(trials)))
         return WhatIf(
             policy=query.policy,
             type=query.type,
-            since=since,
+            since=query.since,
             decisions=len(trials),
             used=answer.used,
             without_chance=answer.without_chance,

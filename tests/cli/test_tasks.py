@@ -1,7 +1,10 @@
 """How tasks are listed and looked at."""
 
+from datetime import datetime
+
 import httpx
 import msgspec
+import pytest
 
 from cli.events import Event, parse
 from shared.contracts.orchestrator.facts import Candidate, Decision
@@ -67,6 +70,18 @@ def test_a_task_is_shown_with_its_attempts_and_output(run: Run, hive: FakeHive) 
     assert "state       completed" in result.stdout
     assert "lost" in result.stdout
     assert result.stdout.endswith("on branch main\n")
+
+
+@pytest.mark.parametrize("end", ["9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00"])
+def test_a_deadline_that_has_no_local_time_is_shown_as_it_was_written(
+    run: Run, hive: FakeHive, end: str
+) -> None:
+    hive.on("GET /v1/tasks/t1", document(task(deadline=datetime.fromisoformat(end))))
+
+    result = run("task", "show", "t1")
+
+    assert result.exit_code == 0
+    assert end.replace("T", " ") in result.stdout
 
 
 def test_a_task_that_is_not_there_is_exit_3(run: Run, hive: FakeHive) -> None:

@@ -52,6 +52,11 @@ async def test_what_cannot_be_asked_is_said(hive: ApiHive) -> None:
     await got(hive, "/v1/performance/export?format=xml", 400)
 
 
+async def test_one_may_ask_since_the_beginning_of_time(hive: ApiHive) -> None:
+    for since in ("0001-01-01T00:00:00%2B14:00", "9999-12-31T23:59:59-14:00"):
+        await got(hive, f"/v1/whatif?since={since}", 200)
+
+
 async def test_a_bot_and_a_type_are_shown(hive: ApiHive) -> None:
     (known,) = (await got(hive, "/v1/bots/alpha/performance")).json()["types"]
     assert (known["type"], known["samples"], known["run_s"], known["cost_usd"]) == ("code", 4, 2000.0, 0.5)
