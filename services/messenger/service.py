@@ -23,6 +23,9 @@ from shared.runtime.outstanding import Outstanding
 TICK_S: Final = 0.25
 """How often time is looked at: a message expires, or is tried again, at most so much late."""
 
+SESSION_S: Final = 0.25
+"""A bot's next session begins no sooner after one: each brings all that is unread of its windows again."""
+
 _log = logging.getLogger(__name__)
 _MAILS: Final = {priority: metrics.MAILS.labels(priority.value) for priority in Priority}
 _WAITING: Final = tuple(metrics.MAIL_WAITING.labels(priority.value) for priority in Priority)
@@ -118,6 +121,7 @@ class Messenger:
         hello, reply_to = self._hellos[bot_id]
         try:
             if self._session_of(bot_id) != hello.session:
+                await asyncio.sleep(self._session_left_s(bot_id))
                 owned = await self._owned_now()
                 await self._up_to_date()
                 hello, reply_to = self._hellos[bot_id]
@@ -133,6 +137,12 @@ class Messenger:
         finally:
             del self._hellos[bot_id]
         self._wake.set()
+
+    def _session_left_s(self, bot_id: BotId) -> float:
+        box = self._board.sessions.get(bot_id)
+        if box is None or box.session is None:
+            return 0.0
+        return max(0.0, box.session.begun + SESSION_S - self._moment().mono)
 
     def _session_of(self, bot_id: BotId) -> str | None:
         box = self._board.sessions.get(bot_id)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from services.messenger.service import SESSION_S
 from shared.contracts import naming
 from shared.contracts.dead import DropDead, GetDead, ListDead, ReplayDead
 from shared.contracts.messenger.commands import ReplayMessage
@@ -104,6 +105,18 @@ async def test_a_session_has_a_name_and_not_a_book(office: Post) -> None:
         for session in ("", "a.b", "x" * 51, "x" * 900_000):
             assert await beta.is_met(session) is False, session[:60]
         assert await beta.is_met("x" * 50)
+
+
+async def test_a_bot_that_says_hello_all_the_time_gets_its_mail_a_few_times_a_second(office: Post) -> None:
+    async with office.bot("beta") as beta:
+        await office.committed(send("m1"))
+        await beta.hello()
+        began, sessions = monotonic(), 0
+        while monotonic() - began < 2.0:
+            await beta.hello()
+            sessions += 1
+        assert sessions <= 2.0 / SESSION_S + 1
+        assert [mail.message_id for mail in await beta.got(1)] == ["m1"]
 
 
 async def test_what_a_dead_process_had_taken_comes_again_and_only_the_first_counts(office: Post) -> None:
