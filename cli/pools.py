@@ -134,6 +134,7 @@ def _explain(session: Session, client: Client, name: str) -> None:
             ("bots", f"{pool.size} of {pool.min} to {pool.max}" + ("" if pool.enabled else ", switched off")),
             ("launched", ", ".join(pool.bots)),
             ("going", ", ".join(pool.leaving)),
+            ("broken", f"{now.broken}; `hive bots --pool {pool.name}` says why" if now.broken else None),
             ("engine", pool.template.engine),
             ("queue", now.queue),
             ("slots", f"{now.held} of {now.slots} taken, {now.bot_load:.0%} of a bot on average"),

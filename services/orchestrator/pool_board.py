@@ -95,7 +95,7 @@ class Pools:
         """All that the pool decides by."""
         own = {each.bot_id: each for each in pool.members}
         idle: list[Idle] = []
-        size = bots_up = slots = held = 0
+        size = bots_up = slots = held = broken = 0
         loads: list[float] = []
         for bot_id, entry in self._of(pool):
             size += 1
@@ -103,6 +103,7 @@ class Pools:
             if has:
                 self._pace.busy(bot_id, moment.mono)
             state = entry.state
+            broken += isinstance(state, Broken)
             if isinstance(state, Up) and not state.silent:
                 bots_up, slots, held = bots_up + 1, slots + state.spec.slots, held + has
                 loads.append(has / state.spec.slots)
@@ -123,6 +124,7 @@ class Pools:
             held=held,
             load=round(held / slots, 4) if slots else 0.0,
             bot_load=round(sum(loads) / len(loads), 4) if loads else 0.0,
+            broken=broken,
             idle=len(idle),
             longest_idle_s=round(idle[0].idle_s, 3) if idle else 0.0,
             mean_run_s=None if mean is None else round(mean, 4),

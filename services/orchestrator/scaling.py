@@ -81,6 +81,9 @@ def _grow(need: tuple[str, str], bounds: Bounds, now: Readings, rules: Scaling) 
     code, reason = need
     if now.size >= bounds.max:
         return Hold("at_max", f"{reason}, but {bounds.max} bots are all that it may have", against=True)
+    if now.broken and not now.bots_up:
+        reason = f"{reason}, but {now.broken} of its bots cannot run, and more of them would not, either"
+        return Hold("broken", reason, against=True)
     held = _host(now, rules)
     if held is not None:
         return held

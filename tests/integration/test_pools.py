@@ -116,9 +116,42 @@ async def test_a_flood_lets_a_pool_grow_and_quiet_lets_it_shrink(hive: EmbeddedH
     assert max(fact.after for fact, _ in sizes) == 5
     grown = [fact for fact, _ in sizes if fact.code == "queue"]
     new: set[str] = {bot for fact in grown for bot in fact.bots}
-    assert _first_task_of(commits, new) - began < 5 * SCALED_UP_WITHIN_S
+    scale_up_s = _first_task_of(commits, new) - began
+    print(f"scale_up_s {scale_up_s:.2f}")
+    assert scale_up_s < 5 * SCALED_UP_WITHIN_S
     assert not [fact for fact in _facts(commits, "task", TASK_CODEC) if isinstance(fact, AttemptLost)]
     assert _stopped_while_busy(commits) == []
+
+
+async def test_what_is_wrong_with_a_pool_is_said(hive: EmbeddedHive) -> None:
+    async with hive.client() as client:
+        missing = await client.put("/v1/pools/coders", json={"min": 1, "max": 5})
+        assert (missing.status_code, missing.json()["code"]) == (422, "template_missing")
+        bounds = {"min": 5, "max": 2, "template": {"engine": "echo"}}
+        wrong = await client.put("/v1/pools/coders", json=bounds)
+        assert (wrong.status_code, wrong.json()["errors"][0]["pointer"]) == (422, "/min")
+        unknown = await client.get("/v1/pools/coders/decisions")
+        assert (unknown.status_code, unknown.json()["code"]) == (404, "pool_not_found")
+
+        outside = {"engine": "shell", "workspace": str(hive.data.path.parent)}
+        await client.put("/v1/pools/coders", json={"max": 5, "template": outside})
+        await configure(hive, QUICK)
+
+        async def is_broken() -> bool:
+            return bool((await pool(client))["now"]["readings"].get("broken") == 1)
+
+        await eventually(is_broken, 20)
+        lines = "\n".join(['{"content": "pwd", "pool": "coders", "type": "other"}'] * 20)
+        await client.post("/v1/tasks/batch", content=lines, headers={"Content-Type": "application/x-ndjson"})
+
+        async def is_said() -> bool:
+            decided = (await client.get("/v1/pools/coders/decisions")).json()["items"]
+            return decided[0]["code"] == "broken" and "20 tasks wait" in decided[0]["reason"]
+
+        await eventually(is_said, 20)
+        first = (await client.get("/v1/pools/coders/decisions", params={"limit": 1})).json()
+        rest = await client.get("/v1/pools/coders/decisions", params={"cursor": first["next_cursor"]})
+        assert [each["code"] for each in rest.json()["items"]] == ["below_min"]
 
 
 def _facts(commits: list[Stored], kind: str, codec: Any) -> list[Any]:

@@ -37,6 +37,7 @@ class Readings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     held: int
     load: float
     bot_load: float
+    broken: int = 0  # bots that cannot run
     idle: int = 0  # bots that hold nothing and were launched by the pool
     longest_idle_s: float = 0.0
     mean_run_s: float | None = None

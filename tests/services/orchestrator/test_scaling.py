@@ -77,6 +77,12 @@ def test_a_full_pool_a_busy_host_and_a_silent_one_are_said() -> None:
         assert found.against
 
 
+def test_a_pool_whose_bots_cannot_run_launches_no_more_of_them() -> None:
+    found = plan(bounds(), readings(queue=9, bots_up=0, broken=2), (), RULES)
+    assert code(found) == ("Hold", "broken")
+    assert code(plan(bounds(), readings(queue=9, bots_up=1, broken=1), (), RULES)) == ("Up", "queue")
+
+
 def test_below_its_minimum_a_pool_grows_at_once_but_not_on_a_busy_host() -> None:
     asked = bounds(min=4, scaled_s_ago=0.0)
     assert plan(asked, readings(), (), RULES)[:2] == (4, "below_min")
