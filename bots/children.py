@@ -14,6 +14,7 @@ import msgspec
 
 from bots.outbox import Outbox
 from bots.post import Patience
+from shared.contracts import words
 from shared.contracts.naming import children_subject
 from shared.contracts.orchestrator.commands import SpawnTask
 from shared.contracts.orchestrator.protocol import Assignment, Child, ChildrenAsked, ChildrenTold
@@ -68,22 +69,25 @@ class Children:
     async def spawn(self, asked: SpawnTask, key: str | None) -> TaskId:
         """Its id when it was taken. Without a key, the same words the n-th time are the same task."""
         if key is None:
-            words = hashlib.sha256(
+            said = hashlib.sha256(
                 encode(msgspec.structs.replace(asked, token=0, bot_id=BotId("")))
             ).hexdigest()
-            self._spawned[words] += 1
-            key = f"{words}:{self._spawned[words]}"
+            self._spawned[said] += 1
+            key = f"{said}:{self._spawned[said]}"
         task_id = TaskId(derived_id("spawn", self._task.task_id, key))
         command = msgspec.structs.replace(asked, task_id=task_id)
-        command_id = derived_id("spawn", task_id, str(self._task.token), new_id())
-        outcome = await self._outbox.send(command, command_id=command_id, chain=self._task.chain)
-        match outcome:
-            case Committed() | AlreadySo():
-                return task_id
-            case Refused():
-                raise NotSpawned(outcome.code, outcome.detail)
-            case Failed():
-                raise NotSpawned("dead_lettered", outcome.detail)
+        patience = Patience()
+        while True:
+            outcome = await self._outbox.send(command, command_id=new_id(), chain=self._task.chain)
+            match outcome:
+                case Committed() | AlreadySo():
+                    return task_id
+                case Refused(code=words.NOT_SEEN_YET):
+                    await patience.pause()  # a stale attempt is cancelled meanwhile, and this with it
+                case Refused():
+                    raise NotSpawned(outcome.code, outcome.detail)
+                case Failed():
+                    raise NotSpawned("dead_lettered", outcome.detail)
 
     async def join(self, ids: Iterable[TaskId], *, every: bool, within_s: float) -> list[Child]:
         """Those of them that have ended, with their results, when all have, or any."""

@@ -71,10 +71,7 @@ class Orchestrator:
     # What the handlers ask and tell.
 
     def prepare(self, task: Task, command: TaskWish) -> TaskWish:
-        """Give a new task a bot at once, if one is free and nobody waits for it.
-
-        Raises Unavailable where that cannot be said yet: the command comes again.
-        """
+        """Give a new task a bot at once, if one is free and nobody waits for it."""
         if isinstance(command, SpawnTask):
             command = spawned(task, command, self._scene.board, self._moment().config)
         if not (isinstance(command, SubmitTask) and isinstance(task, Unknown)) or command.after:

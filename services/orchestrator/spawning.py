@@ -14,10 +14,10 @@ from shared.contracts.words import (
     ATTEMPTS_MAX,
     CONTENT_CHARS_MAX,
     INLINE_BYTES_MAX,
+    NOT_SEEN_YET,
     TASK_TIMEOUT_MAX,
     is_name,
 )
-from shared.kernel.errors import Unavailable
 
 SHORTEST_S: Final = 0.05
 DAY_S: Final = 86_400.0
@@ -26,14 +26,15 @@ DAY_S: Final = 86_400.0
 def spawned(task: Task, spawn: SpawnTask, board: Board, config: Config) -> TaskWish:
     """The submission that it is, or its refusal. One that is there already answers for itself.
 
-    Raises Unavailable while its parent's attempt is newer than what the board has seen.
+    While its parent's attempt is newer than what the board has seen, it is refused and asked for again: a
+    command that is kept until then could be kept for ever, by whoever makes up tokens.
     """
     if not isinstance(task, Unknown):
         return spawn
     parent = board.task(spawn.parent)
     if not (isinstance(parent, Held) and (parent.token, parent.bot_id) == (spawn.token, spawn.bot_id)):
         if spawn.token > board.reached:
-            raise Unavailable("the view has not seen this token yet")
+            return _refused(spawn, NOT_SEEN_YET, f"attempt {spawn.token} is newer than what is known")
         return _refused(
             spawn, "stale_token", f"attempt {spawn.token} of {spawn.parent} is not the current one"
         )

@@ -109,6 +109,7 @@ SLOTS_MAX: Final = 64
 ATTEMPTS_DEFAULT: Final = 3
 ATTEMPTS_MAX: Final = 20
 CHILDREN_MAX: Final = 1_000  # tasks that one attempt's bot may spawn, or ask about at a time
+NOT_SEEN_YET: Final = "not_seen_yet"  # refused for now: to be asked again in a moment
 JOIN_WITHIN_S_MAX: Final = 25.0  # of one request; who has more patience asks again
 AFTER_MAX: Final = 100  # tasks that one may come after
 DEPENDENCY_KNOWN_WITHIN: Final = timedelta(hours=1)  # who waits longer for what nobody submits, fails

@@ -57,7 +57,8 @@ class SpawnTask(TaskCommand, frozen=True, kw_only=True):
     """From the bot that does `parent`: do this, too, apart from it. The same again is the same task.
 
     Left out, `priority` is the parent's, and the text tells the `type`. Refused: `stale_token`,
-    `spawn_too_deep`, `too_many_children`, `bad_…`, `idempotency_key_reused` (this id, with other words).
+    `not_seen_yet` (ask again), `spawn_too_deep`, `too_many_children`, `bad_…`, `idempotency_key_reused` (this
+    id, with other words).
     """
 
     senders: ClassVar[frozenset[str]] = _BOTS

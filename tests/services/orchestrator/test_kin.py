@@ -7,13 +7,19 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from services.orchestrator.commands import FailDependent, ReleaseTask
+from services.orchestrator.commands import CancelOrphan, FailDependent, ReleaseTask
 from services.orchestrator.decider.task_state import Ended, Unknown, Waiting
 from services.orchestrator.kin import Kin
 from services.orchestrator.reactions import todo
 from services.orchestrator.steps import Decide, Recall, Step
 from shared.contracts.orchestrator.commands import CancelTask
-from shared.contracts.orchestrator.facts import DependenciesMet, TaskCancelled, TaskError, TaskFailed
+from shared.contracts.orchestrator.facts import (
+    DependenciesMet,
+    TaskCancelled,
+    TaskError,
+    TaskFailed,
+    TreeCancelled,
+)
 from shared.contracts.orchestrator.queries import GetCounts, GetTimeline, GetWhy
 from shared.contracts.words import DEPENDENCY_KNOWN_WITHIN, AfterPolicy, TaskId
 from shared.runtime.memory import MemoryStore
@@ -342,3 +348,85 @@ class Kindred(RuleBasedStateMachine):
 
 
 TestKindred = Kindred.TestCase
+
+
+class Trees(RuleBasedStateMachine):
+    """Tasks spawn others and end in any way; the owner looks now and then, and is restarted now and then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stage = Stage()
+        self.orders: dict[TaskId, Any] = {}
+        self.ends: dict[TaskId, str] = {}
+        self.condemned: set[TaskId] = set()
+
+    def living(self) -> list[TaskId]:
+        return [task_id for task_id in self.orders if task_id not in self.ends]
+
+    @rule(which=st.integers(0, 30), root=st.booleans())
+    def begin(self, which: int, *, root: bool) -> None:
+        living, ancestors = self.living(), ()
+        if living and not root:
+            parent = self.orders[living[which % len(living)]]
+            ancestors = (*parent.ancestors, parent.task_id)
+        order = submitted(f"t{len(self.orders):02}", ancestors=ancestors)
+        self.orders[order.task_id] = order
+        self.stage.tell(order)
+
+    @rule(which=st.integers(0, 30), how=st.sampled_from(["completed", "completed", "failed", "cancelled"]))
+    def end(self, which: int, how: str) -> None:
+        if living := self.living():
+            task_id = living[which % len(living)]
+            self.ends[task_id] = how
+            facts = {"completed": completed(task_id=task_id), "failed": gave_up(task_id)}
+            self.stage.tell(facts.get(how, cancelled(task_id)))
+
+    @rule(which=st.integers(0, 30))
+    def cancel_tree(self, which: int) -> None:
+        if done := [task_id for task_id, how in self.ends.items() if how == "completed"]:
+            task_id = done[which % len(done)]
+            if task_id not in self.condemned:
+                self.condemned.add(task_id)
+                self.stage.tell(TreeCancelled(task_id=task_id, reason="asked"))
+
+    @rule()
+    def restart(self) -> None:
+        """Only what lives is read again, as it was told."""
+        sequence, self.stage = self.stage.sequence, Stage()
+        self.stage.sequence = sequence
+        for task_id in self.living():
+            self.stage.tell(self.orders[task_id])
+
+    @rule()
+    def look(self) -> None:
+        """Until nothing is outstanding: then nobody lives whose tree is not wanted."""
+        self.stage.later(6)
+        while steps := [step for step in todo(self.stage.scene, self.stage.moment) if is_kin(step)]:
+            for step in steps:
+                if isinstance(step, Recall):
+                    how: Any = self.ends[step.task_id]  # of those who live nobody asks
+                    ended = Ended(how=how, body_hash="h", tree_cancelled=step.task_id in self.condemned)
+                    self.stage.board.kin.learned(step.task_id, ended)
+                elif isinstance(step, Decide) and step.command.key not in self.ends:
+                    assert not self.is_wanted(TaskId(step.command.key))
+                    self.ends[TaskId(step.command.key)] = "cancelled"
+                    self.stage.tell(cancelled(TaskId(step.command.key)))
+        assert all(self.is_wanted(task_id) for task_id in self.living())
+
+    def is_wanted(self, task_id: TaskId) -> bool:
+        return all(
+            self.ends.get(other) in (None, "completed") and other not in self.condemned
+            for other in self.orders[task_id].ancestors
+        )
+
+    @invariant()
+    def the_board_holds_only_what_lives(self) -> None:
+        assert set(self.stage.board.tasks) == set(self.living())
+        assert set(self.stage.board.kin._descents) <= set(self.living())
+
+
+def is_kin(step: Step) -> bool:
+    return isinstance(step, Recall) or (isinstance(step, Decide) and isinstance(step.command, CancelOrphan))
+
+
+TestTrees = Trees.TestCase

@@ -8,6 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from services.orchestrator.commands import (
     AssignTask,
+    CancelOrphan,
     ExpireTask,
     FailDependent,
     LoseAttempt,
@@ -65,6 +66,7 @@ from shared.contracts.orchestrator.facts import (
     TaskResumed,
     TaskStarted,
     TaskSubmitted,
+    TreeCancelled,
 )
 from shared.contracts.words import BotId, SideEffects, TaskId
 from shared.kernel.codec import encode
@@ -215,6 +217,16 @@ class TaskLife(Life):
         if sure:
             self.send(CancelTask(task_id=T1))
 
+    @rule(sure=st.sampled_from([True, False, False]))
+    def cancel_tree(self, *, sure: bool) -> None:
+        if sure:
+            self.send(CancelTask(task_id=T1, tree=True))
+
+    @rule()
+    def cancel_orphan(self) -> None:
+        if isinstance(self.state, Held):
+            self.send(CancelOrphan(task_id=T1, reason="its parent p is failed"))
+
     def token(self, back: int) -> int:
         """The current token, or an older one that may have been."""
         current = self.state.token if isinstance(self.state, Held) else self.sequence
@@ -234,8 +246,14 @@ class TaskLife(Life):
 
     @invariant()
     def it_ends_once_and_stays_ended(self) -> None:
-        ends = [index for index, fact in enumerate(self.facts) if isinstance(fact, ENDS)]
-        assert ends in ([], [len(self.facts) - 1])
+        facts = [fact for fact in self.facts if not isinstance(fact, TreeCancelled)]
+        ends = [index for index, fact in enumerate(facts) if isinstance(fact, ENDS)]
+        assert ends in ([], [len(facts) - 1])
+
+    @invariant()
+    def its_tree_is_cancelled_apart_only_when_it_has_completed_and_once(self) -> None:
+        if any(isinstance(fact, TreeCancelled) for fact in self.facts):
+            assert [type(fact) for fact in self.facts[-2:]] == [TaskCompleted, TreeCancelled]
 
     @invariant()
     def it_has_one_holder_at_a_time(self) -> None:
@@ -251,7 +269,7 @@ class TaskLife(Life):
                     assert holder is None
                 case TaskCancelled() | TaskExpired():
                     assert holder == fact.bot_id
-                case TaskFailed():
+                case TaskFailed() | TreeCancelled():
                     assert holder is None
                 case _:
                     holder = None
