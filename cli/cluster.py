@@ -49,6 +49,14 @@ def _is_port(text: str) -> bool:
     return text.isascii() and text.isdecimal() and 0 < int(text) < 65_536  # noqa: PLR2004 - ports
 
 
+def _shared_places(nodes: tuple[Node, ...]) -> str:
+    """Where more than one would listen; empty if each has places of its own."""
+    places = [
+        f"{node.host}:{port}" for node in nodes for port in (node.port, node.route_port, node.monitor_port)
+    ]
+    return ", ".join(sorted({place for place in places if places.count(place) > 1}))
+
+
 @click.group()
 def cluster() -> None:
     """Prepare a cluster of brokers for a hive."""
@@ -79,6 +87,11 @@ def init(here: Here, *, folder: Path, nodes: tuple[Node, ...], store: Path, dura
     names = {node.name for node in nodes}
     if len(names) != len(nodes) or len(nodes) not in SIZES:
         raise click.UsageError("a cluster has three or five nodes, each with a name of its own.")
+    if taken := _shared_places(nodes):
+        raise click.UsageError(
+            f"two servers cannot both listen on {taken}: give those of one host ports of their own, "
+            "NAME=HOST:PORT:ROUTE:MONITOR."
+        )
     authority = create_authority(folder / "keys")
     routes = tuple(f"{node.host}:{node.route_port}" for node in nodes)
     private.make_folder(folder)

@@ -49,3 +49,12 @@ def test_two_nodes_or_a_name_twice_are_no_cluster(tmp_path: Path) -> None:
     assert init(tmp_path, *NODES[:4], "--node", "one=10.0.0.3").exit_code == 2
     assert init(tmp_path, *NODES[:4], "--node", "three").exit_code == 2
     assert list(tmp_path.iterdir()) == []
+
+
+def test_servers_of_one_host_need_ports_of_their_own(tmp_path: Path) -> None:
+    refused = init(tmp_path, *NODES[:4], "--node", "three=10.0.0.1:14222")
+    apart = init(tmp_path, *NODES[:4], "--node", "three=10.0.0.1:14222:16222:18222")
+
+    assert refused.exit_code == 2
+    assert "10.0.0.1:6222, 10.0.0.1:8222" in refused.output
+    assert apart.exit_code == 0
