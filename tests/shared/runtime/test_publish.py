@@ -43,6 +43,9 @@ class Press:
     def silent_broker(self) -> Iterator[None]:
         """It keeps the connection, and says nothing."""
         os.kill(self.broker.process.pid, signal.SIGSTOP)
+        os.waitid(
+            os.P_PID, self.broker.process.pid, os.WSTOPPED
+        )  # each of its threads: one could still answer
         try:
             yield
         finally:
