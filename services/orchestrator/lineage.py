@@ -13,8 +13,7 @@ class Lineage(Generic[S, E]):
     """A state that runs ahead of the log by what this process itself has written.
 
     An own commit is applied when it is made, and comes again when the log is followed. If another process
-    wrote in
-    between, the log tells, and what was applied ahead is applied again on top of it.
+    wrote in between, the log tells, and what was applied ahead is applied again on top of it.
     """
 
     __slots__ = ("_ahead", "_base", "_decider", "_followed", "_told", "state", "version")

@@ -1,8 +1,7 @@
 """Who is heard, and which attempts are named: leases on our own monotonic clock, nothing of it stored.
 
 Only seconds count in which we listened: after a take-over, a reconnect or a stall of our own every count
-begins again,
-so that nothing is declared lost because nobody was there to hear it.
+begins again, so that nothing is declared lost because nobody was there to hear it.
 """
 
 from dataclasses import dataclass

@@ -41,8 +41,7 @@ class Orchestrator:
     """Keeps the scene, and begins each step once at a time.
 
     What a commit makes outstanding is done at once, what time makes outstanding within TICK_S, and everything
-    is
-    looked at again by `todo`: so a step that failed, or whose process died, is only late.
+    is looked at again by `todo`: so a step that failed, or whose process died, is only late.
     """
 
     def __init__(

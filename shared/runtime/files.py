@@ -1,8 +1,7 @@
 """The object store FILES: bytes named by their SHA-256, in the form that `nats object` reads.
 
 A file's chunks lie on a subject of their own; its record, which names them, is written last. So a file is
-there whole
-or not at all, and the same bytes are stored once.
+there whole or not at all, and the same bytes are stored once.
 """
 
 import base64

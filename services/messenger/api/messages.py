@@ -63,8 +63,7 @@ async def send_message(request: Request[Any, Any, Any], doors: Seams) -> Respons
 
     An unknown bot is refused (404 `recipient_unknown`, with the nearest names) unless `hold` is true; so is
     one in `from` (404 `sender_unknown`), and anything but P0 for a bot with too much unread (429
-    `inbox_full`). Asked twice with one idempotency key
-    and the same body, it is sent once.
+    `inbox_full`). Asked twice with one idempotency key and the same body, it is sent once.
     """
     asked = await NEW_MESSAGE.read(request)
     caller = principal_of(request)

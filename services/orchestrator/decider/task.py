@@ -1,8 +1,7 @@
 """The life of a task: waiting, held by one bot under a fencing token, then ended, once.
 
 Attempts that end badly are repeated as the task's policy says. An attempt whose end nobody knows is repeated
-when that
-does no harm; where it might, a person is asked.
+when that does no harm; where it might, a person is asked.
 """
 
 from datetime import datetime

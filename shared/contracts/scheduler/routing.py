@@ -1,7 +1,7 @@
 """The scheduler's opinion of bots, as it stands in the bucket `routing`: one value for each task type.
 
-The key is the type. Who watches it keeps the last value while the scheduler
-is away; a bot that is not named is one that nobody has an opinion of.
+The key is the type. Who watches it keeps the last value while the scheduler is away; a bot that is not named
+is one that nobody has an opinion of.
 """
 
 from datetime import datetime
