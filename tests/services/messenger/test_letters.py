@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from services.messenger.board import Board
 from services.messenger.commands import LoseDelivery
 from services.messenger.decider import BROADCAST, MESSAGE
 from services.messenger.decider.message_state import Failed, Pending
@@ -13,7 +14,7 @@ from services.messenger.facts import BROADCAST_CODEC, MESSAGE_CODEC
 from services.messenger.letters import LettersFirst
 from services.messenger.performing import Performer
 from services.messenger.scene import Scene
-from services.messenger.steps import Recall
+from services.messenger.steps import Fetch, Recall
 from shared.contracts.dead import DeadLetter
 from shared.contracts.messenger.commands import (
     MessageRequest,
@@ -146,12 +147,7 @@ async def test_a_message_that_fails_leaves_a_letter_with_its_words_and_the_reaso
     assert isinstance(state, Pending)
 
 
-async def test_the_past_of_a_message_that_was_put_back_is_read_from_the_log(office: Office) -> None:
-    await office.messages.handle(GIVE_UP, CAUSE)
-    replay = ReplayMessage(message_id=M1, sender=Party("@ann"), recipient=Party(BETA), content="hello")
-    await office.messages.handle(replay, CAUSE)
-    scene = Scene()
-
+def performer(office: Office, scene: Scene) -> Performer:
     broadcasts = Handler(
         BROADCAST,
         "broadcast",
@@ -162,7 +158,28 @@ async def test_the_past_of_a_message_that_was_put_back_is_read_from_the_log(offi
         service="messenger",
     )
     nowhere = Connection(StraightClient(), "svc-messenger")
-    await Performer(scene, office.messages, broadcasts, office.store, nowhere).perform(Recall(M1))
+    return Performer(scene, office.messages, broadcasts, office.store, nowhere)
+
+
+async def test_words_that_memory_had_no_room_for_are_read_from_the_log(office: Office) -> None:
+    scene = Scene(board=Board(letter_chars_max=0))
+    await performer(office, scene).perform(Recall(M1))
+    entry = scene.board.messages[M1]
+    assert entry.letter is None
+
+    await performer(office, scene).perform(Fetch(M1))
+
+    assert entry.letter is not None
+    assert (entry.letter.sent.content, entry.letter.chain) == ("hello", CAUSE.correlation_id)
+
+
+async def test_the_past_of_a_message_that_was_put_back_is_read_from_the_log(office: Office) -> None:
+    await office.messages.handle(GIVE_UP, CAUSE)
+    replay = ReplayMessage(message_id=M1, sender=Party("@ann"), recipient=Party(BETA), content="hello")
+    await office.messages.handle(replay, CAUSE)
+    scene = Scene()
+
+    await performer(office, scene).perform(Recall(M1))
 
     assert scene.board.unread(BETA) == 1
     entry = scene.board.messages[M1]

@@ -26,6 +26,7 @@ from tests.services.messenger.post import Bot, Post, post
 
 pytestmark = pytest.mark.nats
 BETA = Party("beta")
+BACKLOG = 10_000
 
 
 @pytest.fixture
@@ -147,6 +148,31 @@ async def test_at_most_a_window_of_each_priority_is_on_its_way(office: Post) -> 
         await beta.got(LANE_WINDOW + 2)
         sequences = [mail.sequence for mail in beta.mails if mail.priority is Priority.P3]
         assert sequences == sorted(sequences)
+
+
+async def test_p0_overtakes_a_backlog_of_ten_thousand_p3(office: Post) -> None:
+    async with office.bot("beta") as beta:
+        await beta.hello()
+        for start in range(0, BACKLOG, 1_000):
+            commands = [send(f"low{start + number}", priority=Priority.P3) for number in range(1_000)]
+            await asyncio.gather(*map(office.committed, commands))
+        refused = await office.send(send("high", priority=Priority.P1), actor="key-1", wait_s=5)
+        assert isinstance(refused, Refused)
+        assert refused.code == "inbox_full"
+
+        began = monotonic()
+        await office.committed(send("urgent", priority=Priority.P0))
+        mails = await beta.until(lambda mails: any(mail.message_id == "urgent" for mail in mails))
+        assert monotonic() - began < 1.0
+        assert len(mails) == LANE_WINDOW + 1
+
+        await beta.hello()  # and in a session that has not begun yet
+        mails = await beta.got(LANE_WINDOW + 1)
+        assert mails[0].message_id == "urgent"
+        sequences = [mail.sequence for mail in mails[1:]]
+        assert sequences == sorted(sequences)
+    inbox = await office.ask(GetInbox(party=BETA))
+    assert inbox.unread == BACKLOG + 1
 
 
 async def test_a_message_that_fails_lies_in_the_dead_letters_and_can_be_put_back(office: Post) -> None:
@@ -392,7 +418,7 @@ async def test_who_waits_in_a_conversation_hears_at_once(office: Post) -> None:
     assert [doc.id for doc in whole.items] == ["m2", "m1"]
 
 
-async def test_a_backlog_longer_than_memory_holds_is_read_from_the_log(office: Post) -> None:
+async def test_a_backlog_longer_than_a_window_is_sent_to_its_end_after_a_restart(office: Post) -> None:
     commands = [send(f"m{number}", content=str(number)) for number in range(300)]
     await asyncio.gather(*map(office.committed, commands))
     office.end_messengers()
