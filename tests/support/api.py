@@ -26,7 +26,8 @@ from services.messenger.api import SOCKETS as MESSENGER_SOCKETS
 from services.orchestrator.api import ROUTES
 from services.orchestrator.api import SOCKETS as ORCHESTRATOR_SOCKETS
 from services.orchestrator.decider import BOT, TASK
-from services.orchestrator.facts import BOT_CODEC, TASK_CODEC
+from services.orchestrator.decider.pool import POOL
+from services.orchestrator.facts import BOT_CODEC, POOL_CODEC, TASK_CODEC
 from services.orchestrator.hosts import Hosts
 from services.orchestrator.projection import fold_bot, fold_tasks, timeline
 from services.orchestrator.tables import tree_of
@@ -74,6 +75,7 @@ from shared.runtime.memory import MemoryStore
 from shared.runtime.sockets import Sockets
 from shared.runtime.whereabouts import Dead, Nowhere, OnItsWay, Place
 from tests.support.messenger import FakeMessenger
+from tests.support.pools import PoolsQuery, ToldPools
 from tests.support.scenario import NOON
 from tests.support.scheduler import SchedulerQuery, ToldScheduler
 from tests.support.schedules import SchedulesQuery, ToldSchedules
@@ -108,10 +110,12 @@ class ApiHive:
         self.messenger = FakeMessenger(lambda: self.now)
         self.scheduler = ToldScheduler()
         self.schedules = ToldSchedules(lambda: self.now)
+        self.pools = ToldPools(lambda: self.now)
         self.seen_until = 10**9
         self._handlers: dict[str, Handler[Any, Any, Any]] = {
             "task": self._handler(TASK, "task", TASK_CODEC),
             "bot": self._handler(BOT, "bot", BOT_CODEC),
+            "pool": self._handler(POOL, "pool", POOL_CODEC, self.pools.heard),
             "key": self._handler(KEY, "key", KEY_CODEC, self.keys.apply),
             "performance": self._handler(PERFORMANCE, "performance", PERFORMANCE_CODEC),
             "schedule": self._handler(SCHEDULE, "schedule", SCHEDULE_CODEC, self.schedules.heard),
@@ -305,6 +309,8 @@ class ApiHive:
                 return Committed(command_id="c", sequence=7)
             case DropDead():
                 return self._mark(query.id, "dropped")
+            case _ if isinstance(query, PoolsQuery):
+                return await self.pools.answer(query)
             case _ if isinstance(query, SchedulerQuery):
                 return await self.scheduler.answer(query)
             case _ if isinstance(query, SchedulesQuery):
