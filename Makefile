@@ -25,7 +25,7 @@ ifneq ($(wildcard $(VENV)),)
   $(shell $(PY) -c '' 2>/dev/null || rm -f $(RUNTIME) $(DEV))
 endif
 
-FAST := not integration and not crash and not docker and not soak and not browser
+FAST := not integration and not simulation and not crash and not docker and not soak and not browser
 PYTEST := $(PY) -m pytest -q
 # Most tests wait (for a broker, for a silence), so more of them run at a time than there are cores. WORKERS=0: one after another.
 WORKERS := 4
@@ -83,8 +83,8 @@ types: $(DEV)  ## mypy, strict
 imports: $(DEV)  ## who may import whom
 	@$(VENV)/bin/lint-imports
 
-integration: $(DEV)  ## several processes of a hive on a real server
-	@$(PYTEST) -m "integration" $(ARGS)
+integration: $(DEV)  ## several processes of a hive on a real server, and long simulations
+	@$(PYTEST) -m "integration or simulation" $(ARGS)
 
 crash: $(DEV)  ## kill processes at seeded moments; nothing may be lost or doubled
 	@$(PYTEST) -m "crash" $(ARGS)

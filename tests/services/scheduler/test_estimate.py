@@ -57,6 +57,7 @@ def covers(interval: Interval | None, truth: float) -> bool:
     return interval.low <= truth <= interval.high
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("target", NAMES)
 def test_the_intervals_cover_the_truth(target: str) -> None:
     covered = {"failures": 0, "cost": 0, "p95": 0}
@@ -71,6 +72,7 @@ def test_the_intervals_cover_the_truth(target: str) -> None:
     assert {what: count for what, count in covered.items() if count < COVERED} == {}
 
 
+@pytest.mark.simulation
 def test_the_intervals_cover_the_truth_of_choosing_at_random() -> None:
     failures = sum(nature.failure for nature in BOTS.values()) / len(BOTS)
     cost = sum(nature.cost_usd for nature in BOTS.values()) / len(BOTS)
