@@ -27,6 +27,10 @@ HOLDS_APART: Final = timedelta(seconds=30)
 """That a pool cannot be scaled is on record once; for another reason not sooner than so much later."""
 
 
+TO_THE_BOUNDS: Final = frozenset({"below_min", "above_max"})
+"""What people asked for begins no pause: a new pool has its first bot, and grows when it is flooded."""
+
+
 class NoPool(msgspec.Struct, frozen=True, tag="none"):
     """Nobody has configured a pool of this name."""
 
@@ -85,7 +89,8 @@ def _scaled(pool: Pool, fact: PoolScaled, sequence: int, at: datetime) -> Pool:
         members += named
     else:
         leaving += named
-    return _change(pool, version=sequence, members=members, leaving=leaving, scaled_at=at, held="")
+    scaled_at = pool.scaled_at if fact.code in TO_THE_BOUNDS else at
+    return _change(pool, version=sequence, members=members, leaving=leaving, scaled_at=scaled_at, held="")
 
 
 def decide(pool: PoolState, command: PoolWish, at: datetime) -> list[PoolEvent]:

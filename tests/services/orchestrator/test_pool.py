@@ -82,6 +82,11 @@ def test_the_pause_counts_from_the_last_fact_whoever_made_it() -> None:
     past.when(look(about=2, queue=12), at=NOON + timedelta(seconds=30)).then_kinds(PoolScaled)
 
 
+def test_a_new_pool_that_is_flooded_grows_without_a_pause() -> None:
+    past = given(POOL, configured(), scaled("up", "coders-1", code="below_min"))
+    past.when(look(about=2, queue=200), at=NOON + timedelta(seconds=1)).then_kinds(PoolScaled)
+
+
 def test_what_keeps_a_pool_from_growing_is_on_record_once() -> None:
     full = look(queue=12, size=10)
     (fact,) = given(POOL, configured()).when(full).then_kinds(PoolScaled)
