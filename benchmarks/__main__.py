@@ -7,10 +7,21 @@ from typing import Any, Final
 import click
 import msgspec
 
-from benchmarks import load, report, restart, routing, scenes, schedules
+from benchmarks import load, report, restart, routing, scaling, scenes, schedules
 
 RESULT: Final = Path(__file__).parents[1] / "build" / "bench.json"
-PARTS: Final = ("fsync", "os", "messages", "websockets", "cold", "idle", "restart", "routing", "schedules")
+PARTS: Final = (
+    "fsync",
+    "os",
+    "messages",
+    "websockets",
+    "cold",
+    "idle",
+    "restart",
+    "routing",
+    "scaling",
+    "schedules",
+)
 
 
 @click.command()
@@ -46,6 +57,9 @@ def bench(tasks: int, only: tuple[str, ...]) -> None:
         if "routing" in parts:
             click.echo("choosing a bot …", err=True)
             result["routing_decision_us"] = routing.measure()
+        if "scaling" in parts:
+            click.echo("a flood on a pool …", err=True)
+            result["scale_up_s"] = scaling.measure(folder / "scaling", "fsync")
         if "schedules" in parts:
             click.echo("10,000 schedules …", err=True)
             result["schedules"] = {"fsync": schedules.measure(folder / "schedules", "fsync")}

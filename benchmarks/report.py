@@ -109,6 +109,7 @@ FIGURES: Final = (
         LEAST,
         {"os": 5000},
     ),
+    Figure("200 tasks on a pool of one bot: sent → first on a new bot, s", "scale_up_s", MOST, {"fsync": 2}),
     Figure("10,000 schedules: ticks/s", "schedules.mode.ticks_per_s"),
     Figure("10,000 schedules: a tick late, p50, ms", "schedules.mode.late_ms.p50"),
     Figure("10,000 schedules: a tick late, p99, ms", "schedules_late_ms_p99", MOST, {"fsync": 1_000}),
