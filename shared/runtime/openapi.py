@@ -43,12 +43,13 @@ _MEANING: Final = {
 
 @dataclass(frozen=True, kw_only=True)
 class Says:
-    """One answer. `form` None: no body, or, with another media type, no JSON. `or_form`: or this."""
+    """One answer. `form` None: no body, or, with other media types, no JSON. `or_form`: or this."""
 
     meaning: str
     form: Any = None
     or_form: Any = None
     media_type: str = JSON
+    or_media_type: str | None = None
     headers: Sequence[str] = ()
 
 
@@ -187,7 +188,11 @@ def _answer(says: Says, known: Mapping[int, Json]) -> Json:
     elif says.form is not None:
         told["content"] = {says.media_type: {"schema": known[id(says.form)]}}
     elif says.media_type != JSON:
-        told["content"] = {says.media_type: {"schema": {"type": "string"}}}
+        told["content"] = {
+            media_type: {"schema": {"type": "string"}}
+            for media_type in (says.media_type, says.or_media_type)
+            if media_type is not None
+        }
     if says.headers:
         told["headers"] = {name: _HEADERS[name] for name in says.headers}
     return told
@@ -201,9 +206,10 @@ def _parameters(path: str, operation: Operation) -> Iterator[Json]:
             yield {"name": name, "in": "path", "required": True, "schema": dict(schema)}
     if operation.query is not None:
         _, components = msgspec.json.schema_components([operation.query.form])
-        fields: Json = components[operation.query.form.__name__]["properties"]
-        for name, field in fields.items():
-            yield {"name": name, "in": "query", "required": False, "schema": _inline(field, components)}
+        form: Json = components[operation.query.form.__name__]
+        for name, field in form["properties"].items():
+            needed = name in form.get("required", ())
+            yield {"name": name, "in": "query", "required": needed, "schema": _inline(field, components)}
     for header in operation.headers:
         yield {
             "name": header.name,

@@ -1,6 +1,8 @@
 """Reads query parameters and request headers: strictly, as typed values."""
 
-from typing import Any, Final, Generic, TypeVar
+import re
+from datetime import datetime
+from typing import Any, Final, Generic, TypeVar, get_args
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -14,6 +16,7 @@ T = TypeVar("T", bound=msgspec.Struct)
 V = TypeVar("V")
 
 FIELDS_MAX: Final = 50
+_NUMBER: Final = re.compile(r"[+-]?[0-9]*\.?[0-9]*(?:[eE][+-]?[0-9]+)?")
 KEY_CHARS_MAX: Final = 200
 
 VERSION: Final = "Hive-Version"
@@ -27,7 +30,9 @@ class Parameters(Generic[T]):
 
     def __init__(self, form: type[T]) -> None:
         self.form = form
-        self._none = form()
+        fields = msgspec.structs.fields(form)
+        self._none = None if any(field.required for field in fields) else form()
+        self._moments = {field.encode_name for field in fields if _is_moment(field.type)}
 
     def read(self, request: Request[Any, Any, Any]) -> T:
         """Their values."""
@@ -36,7 +41,7 @@ class Parameters(Generic[T]):
     def of(self, scope: Scope) -> T:
         """Their values, in the scope of a request or of a WebSocket."""
         text: bytes = scope["query_string"]
-        return self._decoded(text) if text else self._none
+        return self._decoded(text) if text or self._none is None else self._none
 
     def _decoded(self, text: bytes) -> T:
         try:
@@ -48,6 +53,15 @@ class Parameters(Generic[T]):
         values = dict(pairs)
         if len(values) != len(pairs):
             raise Refusal(400, "invalid_query", "A query parameter is given twice.")
+        for name in self._moments & values.keys():
+            if _NUMBER.fullmatch(values[name]):  # msgspec would take it for seconds since 1970
+                detail = "Expected a moment as in RFC 3339, such as 2026-01-31T12:00:00Z."
+                raise Refusal(
+                    400,
+                    "invalid_query",
+                    f"{name}: {detail}",
+                    errors=(Wrong(detail=detail, parameter=name),),
+                )
         try:
             return msgspec.convert(values, self.form, strict=False)
         except msgspec.ValidationError as error:
@@ -59,6 +73,11 @@ class Parameters(Generic[T]):
                 f"{name or 'query'}: {wrong.detail}",
                 errors=(Wrong(detail=wrong.detail, parameter=name),),
             ) from error
+
+
+def _is_moment(kind: Any) -> bool:
+    """Whether a field may hold a moment."""
+    return kind is datetime or any(map(_is_moment, get_args(kind)))
 
 
 def given(value: V | msgspec.UnsetType) -> V | None:

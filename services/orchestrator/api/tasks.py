@@ -183,6 +183,7 @@ async def show_why(doors: Seams, task_id: FromPath[str]) -> Response[bytes]:
             200: Says(meaning="The task first, each other one after its parent.", form=Tree),
             202: PENDING,
         },
+        problems=(409,),
     ),
 )
 async def show_tree(request: Request[Any, Any, Any], doors: Seams, task_id: FromPath[str]) -> Response[bytes]:

@@ -29,13 +29,12 @@ from shared.runtime.bodies import Body
 from shared.runtime.doors import Doors, Seams, principal_of
 from shared.runtime.openapi import AT_LEAST, Operation, Says
 from shared.runtime.parameters import Parameters, at_least
-from shared.runtime.problems import Refusal, Wrong
 
 READ: Final = "bots:read"
 WRITE: Final = "bots:write"
 PAGE: Final = 500
 JSONL: Final = "application/jsonl"
-CSV: Final = "text/csv; charset=utf-8"
+CSV: Final = "text/csv"
 
 Encode = Callable[[Sequence[Performance]], bytes]
 
@@ -43,7 +42,7 @@ Encode = Callable[[Sequence[Performance]], bytes]
 class TypeAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Of which type of task."""
 
-    type: TaskType | msgspec.UnsetType = msgspec.UNSET
+    type: TaskType
 
 
 class ExportAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -81,9 +80,6 @@ _PENDING: Final = Says(
 async def recommend(request: Request[Any, Any, Any], doors: Seams) -> Response[bytes]:
     """Ranked by the policy in force. What is published for the orchestrator is the same."""
     kind = TYPE_ASKED.read(request).type
-    if isinstance(kind, msgspec.UnsetType):
-        detail = f"Say which `type`: {', '.join(TaskType)}."
-        raise Refusal(400, "invalid_query", detail, errors=(Wrong(detail=detail, parameter="type"),))
     found = await doors.ask(GetRecommendations(type=kind, at_least=at_least(request)))
     return document(found)
 
@@ -161,7 +157,9 @@ async def reset(request: Request[Any, Any, Any], doors: Seams, name: FromPath[st
         summary="Export all that is known of bots",
         scope=READ,
         query=EXPORT_ASKED,
-        answers={200: Says(meaning="A line for each bot and type of task.", media_type=JSONL)},
+        answers={
+            200: Says(meaning="A line for each bot and type of task.", media_type=JSONL, or_media_type=CSV)
+        },
     ),
 )
 async def export(request: Request[Any, Any, Any], doors: Seams) -> Stream:

@@ -1,5 +1,6 @@
 """Query parameters and headers: typed, each at most once, no unknown ones."""
 
+from datetime import datetime
 from typing import Annotated
 
 import httpx
@@ -17,7 +18,17 @@ class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     all: bool = False
 
 
+class Since(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    since: Annotated[datetime, msgspec.Meta(tz=True)]
+
+
 ASKED = Parameters(Asked)
+SINCE = Parameters(Since)
+
+
+@get("/since")
+async def since(request: Request) -> str:
+    return SINCE.read(request).since.isoformat()
 
 
 @get("/list")
@@ -97,3 +108,17 @@ async def test_a_wrong_header_is_named(header: str, value: str) -> None:
     answer = await ask("/headers", **{header: value})
     assert answer.status_code == 400
     assert [error["header"] for error in answer.json()["errors"]] == [header]
+
+
+async def test_what_must_be_given_is_asked_for() -> None:
+    answer = await ask("/since")
+    assert answer.status_code == 400
+    assert "`since`" in answer.json()["detail"]
+
+
+async def test_a_moment_is_written_as_one() -> None:
+    assert (await ask("/since?since=2026-01-31T12:00:00Z")).status_code == 200
+    for number in ("0", "0.5", "-1e9", ""):
+        answer = await ask(f"/since?since={number}")
+        assert answer.status_code == 400
+        assert answer.json()["errors"][0]["parameter"] == "since"
