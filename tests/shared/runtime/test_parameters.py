@@ -47,7 +47,10 @@ async def headers(request: Request) -> dict[str, object]:
 
 
 APP = Litestar(
-    [listing, headers], exception_handlers={Exception: response_of}, openapi_config=None, logging_config=None
+    [listing, headers, since],
+    exception_handlers={Exception: response_of},
+    openapi_config=None,
+    logging_config=None,
 )
 
 
