@@ -32,6 +32,7 @@ class ToldPools:
         self._pools = Pools(Scene(board, Liveness(0.0), Hosts(), placement))
         self._rows = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         weakref.finalize(self, self._rows.close)
+        weakref.finalize(self, self._rows.close)
         for statement in SCHEMA:
             self._rows.execute(statement)
         self._answers = PoolAnswers(

@@ -1,6 +1,7 @@
 """The schedules' share of a scheduler without a process: its own rules, rows and answers. No time passes."""
 
 import sqlite3
+import weakref
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any, cast
@@ -20,6 +21,7 @@ class ToldSchedules:
 
     def __init__(self, now: Callable[[], datetime]) -> None:
         self._file = sqlite3.connect(":memory:", check_same_thread=False)
+        weakref.finalize(self, self._file.close)
         for statement in SCHEMA:
             self._file.execute(statement)
         self.board = Board()

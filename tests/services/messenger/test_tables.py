@@ -1,6 +1,7 @@
 """The lists, on a real SQLite file: what is written, what is found, and what is alive."""
 
 import sqlite3
+import weakref
 from datetime import timedelta
 from typing import Any
 
@@ -50,6 +51,7 @@ class Office:
 
     def __init__(self) -> None:
         self.file = sqlite3.connect(":memory:")
+        weakref.finalize(self, self.file.close)
         for statement in SCHEMA:
             self.file.execute(statement)
         self.rows = Rows(remembered_max=2)

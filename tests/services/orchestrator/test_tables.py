@@ -1,6 +1,7 @@
 """The lists, as rows in a real SQLite file."""
 
 import sqlite3
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -33,6 +34,7 @@ class File:
     def __init__(self, remembered_max: int = 100) -> None:
         self.rows = Rows(remembered_max)
         self.db = sqlite3.connect(":memory:")
+        weakref.finalize(self, self.db.close)
         for statement in SCHEMA:
             self.db.execute(statement)
 

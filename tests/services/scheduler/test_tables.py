@@ -1,6 +1,7 @@
 """What is known, on a real SQLite file: exactly what memory knows, whenever it was cut off."""
 
 import sqlite3
+import weakref
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -24,6 +25,7 @@ class File:
 
     def __init__(self, path: Path) -> None:
         self.file = sqlite3.connect(path)
+        weakref.finalize(self, self.file.close)
         for statement in SCHEMA:
             self.file.execute(statement)
         self.rows = Rows(Config)

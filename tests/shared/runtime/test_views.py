@@ -1,6 +1,7 @@
 """Views in memory and in SQLite: each fact once, in order, from where they stopped."""
 
 import asyncio
+import contextlib
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Sequence
@@ -109,7 +110,7 @@ async def test_a_batch_that_fails_half_way_leaves_no_trace_and_is_written_later(
     store = MemoryStore()
     view = table(tmp_path)
     await view.open(await store.identity(), 0)
-    with sqlite3.connect(tmp_path / "notes-v1.sqlite") as other:
+    with contextlib.closing(sqlite3.connect(tmp_path / "notes-v1.sqlite")) as other, other:
         other.execute("BEGIN EXCLUSIVE")
         taken = Recorded[NoteFact](
             facts=(NoteWritten(text="a"),),
