@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
 ROOT = Path(__file__).parents[2]
 DONE_WITHIN_S = 60
+HOST_REPORTS_EVERY_S = 1
 
 Done = subprocess.CompletedProcess[str]
 
@@ -101,8 +103,11 @@ def test_a_task_is_submitted_done_and_counted(hive: Hive) -> None:
     status = hive("status")
     assert status.returncode == 0
     assert "completed" in status.stdout
-    assert re.search(r"^local +heard +2 ", status.stdout, re.MULTILINE)
     assert "2 idle" in hive("status").stdout
+    until = time.monotonic() + 5 * HOST_REPORTS_EVERY_S
+    while not re.search(r"^local +heard +2 ", status.stdout, re.MULTILINE):
+        assert time.monotonic() < until, status.stdout
+        status = hive("status")
 
 
 def test_many_tasks_come_from_standard_input(hive: Hive) -> None:
